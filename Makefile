@@ -1,0 +1,50 @@
+# Every target sets up what it needs; a second call installs nothing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SCRATCH := $(CURDIR)/build/test
+
+.PHONY: help figures paper test unit notebooks lab bench lint refresh clean
+help: ## show this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip setuptools
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,cluster]'
+	touch $@
+
+figures: $(READY) ## regenerate the figures of every notebook on embedded data, in minutes on a laptop
+	$(BIN)/vaelib figures --profile quick
+
+paper: $(READY) ## regenerate them at the papers' scale: downloads data sets, wants an accelerator
+	$(BIN)/vaelib figures --profile paper
+
+test: unit notebooks ## unit tests, then every notebook against its committed outputs
+
+unit: $(READY)
+	$(BIN)/python -m pytest
+
+# From an empty store, so that the numbers are measured anew, and away from the committed figures.
+notebooks: $(READY)
+	rm -rf $(SCRATCH)
+	VAELIB_RUNS=$(SCRATCH)/runs VAELIB_FIGURES=$(SCRATCH)/figures \
+		$(BIN)/python -m pytest --nbval --nbval-current-env notebooks
+
+lab: $(READY) ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+bench: $(READY) ## training speed beside other code, in one interleaved run
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python benchmarks/training.py
+
+lint: $(READY) ## what pre-commit checks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+refresh: $(READY) ## execute the notebooks on embedded data and keep the outputs in place, to be committed
+	$(BIN)/vaelib figures --profile quick --refresh
+
+clean: ## remove the environment and everything built; figures and the run store stay
+	rm -rf $(VENV) build .pytest_cache .ruff_cache *.egg-info

@@ -1,0 +1,33 @@
+import pytest
+import torch
+
+from vaelib import datasets
+from vaelib.store import Store
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path, monkeypatch):
+    """No test reads or writes the user's folders."""
+    for name in ("DATA", "RUNS", "FIGURES"):
+        monkeypatch.setenv(f"VAELIB_{name}", str(tmp_path / name.lower()))
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "runs")
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """A data set small enough to train on in a test: 200 images of bright squares, as the name of a file of arrays."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.zeros(240, 1, 32, 32, dtype=torch.uint8)
+    for image, (x, y, size) in zip(images, torch.randint(4, 16, (240, 3), generator=generator).tolist()):
+        image[0, y : y + size, x : x + size] = 255
+    file = tmp_path / "squares.npz"
+    import numpy as np
+
+    np.savez(file, train=images[:200].numpy(), test=images[200:].numpy())
+    name = f"npz:{file}"
+    assert datasets.load(name).shape == (1, 32, 32)
+    return name

@@ -1,0 +1,107 @@
+import dataclasses
+import json
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vaelib.experiments import Experiment
+from vaelib.store import key_of
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("divergence", "jensen", "one of kl, forward_kl"),
+        ("network", "resnet", "one of burgess, mlp"),
+        ("likelihood", "poisson", "one of bernoulli, gaussian"),
+        ("latent", "cauchy", "one of gaussian"),
+        ("latents", 0, "a whole number at least 1"),
+        ("latents", 2.5, "a whole number at least 1"),
+        ("epochs", True, "a whole number at least 1"),
+        ("weight", -1.0, "a number at least 0"),
+        ("weight", float("nan"), "a number at least 0"),
+        ("learning_rate", "1e-3", "a number at least 0"),
+        ("skew", 0.5, "left out with the divergence 'kl'"),
+        ("skew_update", "gradient", "left out with the divergence 'kl'"),
+        ("skew_learning_rate", 1e-3, "left out unless skew_update is 'gradient'"),
+        ("landscape", 1, "a whole number at least 2"),
+    ],
+)
+def test_a_bad_field_is_refused_in_one_sentence(field, value, says):
+    with pytest.raises(ValueError, match=says) as caught:
+        Experiment(**{field: value})
+    assert str(caught.value).startswith(f"{field}: {value!r} is not allowed; ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_skew_outside_the_unit_interval_is_refused():
+    with pytest.raises(ValueError, match=r"skew: 1.1 is not allowed; it has to be a number from 0 to 1"):
+        Experiment(divergence="geometric_js", skew=1.1)
+
+
+def test_a_divergence_with_a_skew_starts_fixed_at_one_half():
+    plain = Experiment(divergence="geometric_js")
+    assert (plain.skew, plain.skew_update, plain.skew_learning_rate) == (0.5, "fixed", None)
+    assert Experiment(divergence="geometric_js", skew_update="gradient", learning_rate=0.01).skew_learning_rate == 0.01
+    assert Experiment().skew is None
+
+
+def test_keys_stay_as_they_are():
+    """A new field has to be None by default; otherwise every stored run would lose its key."""
+    assert Experiment().canonical() == {
+        "dataset": "mnist5k",
+        "network": "burgess",
+        "latent": "gaussian",
+        "latents": 10,
+        "likelihood": "bernoulli",
+        "divergence": "kl",
+        "weight": 1.0,
+        "epochs": 10,
+        "batch_size": 64,
+        "learning_rate": 0.0001,
+        "seed": 0,
+    }
+    assert Experiment().key == "KEY"
+
+
+def test_equal_numbers_give_equal_keys():
+    assert Experiment(weight=4).key == Experiment(weight=4.0).key
+
+
+@given(st.integers(0, 2**31), st.floats(0, 1), st.sampled_from(["geometric_js", "dual_geometric_js"]))
+def test_the_key_is_that_of_the_stored_text(seed, skew, divergence):
+    experiment = Experiment(divergence=divergence, skew=skew, seed=seed)
+    text = json.loads(json.dumps(experiment.canonical()))
+    assert Experiment(**text) == experiment
+    assert key_of(text) == experiment.key
+
+
+def test_every_field_changes_the_key():
+    base = Experiment(divergence="geometric_js", skew_update="gradient")
+    other = {
+        "dataset": "mnist", "network": "mlp", "latents": 3, "likelihood": "gaussian", "divergence": "dual_geometric_js",
+        "weight": 2.0, "capacity": 3.0, "skew": 0.1, "skew_update": "newton", "epochs": 11, "batch_size": 32,
+        "learning_rate": 1.0, "skew_learning_rate": 1.0, "landscape": 5, "seed": 1,
+    }  # fmt: skip
+    assert set(other) == {f.name for f in dataclasses.fields(Experiment)} - {"latent"}
+    keys = {base.key}
+    for name, value in other.items():
+        free = {"skew_learning_rate": None} if name == "skew_update" else {}
+        keys.add(dataclasses.replace(base, **{name: value}, **free).key)
+    assert len(keys) == len(other) + 1
+
+
+def test_a_start_depends_on_the_seed_alone():
+    torch.manual_seed(1)
+    first = Experiment(seed=3).build((1, 32, 32))
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    assert torch.equal(torch.rand(1), expected), "building draws from the global generator"
+    torch.manual_seed(2)
+    second = Experiment(seed=3, divergence="dual_geometric_js").build((1, 32, 32))
+    for (name, a), b in zip(first.vae.named_parameters(), second.vae.parameters()):
+        assert torch.equal(a, b), name
+    third = Experiment(seed=4).build((1, 32, 32))
+    assert not torch.equal(first.vae.encoder[0].weight, third.vae.encoder[0].weight)

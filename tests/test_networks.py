@@ -1,0 +1,53 @@
+import pytest
+import torch
+from torch import nn
+
+from vaelib.networks import NETWORKS, FewChannelTranspose2d, burgess, initialise
+
+
+@pytest.mark.parametrize("shape", [(1, 32, 32), (3, 32, 32), (1, 64, 64), (3, 64, 64)])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_bodies_map_samples_to_outputs_and_codes_to_samples(name, shape):
+    encoder, decoder = NETWORKS[name](shape, 20, 10)
+    assert encoder(torch.rand(3, *shape)).shape == (3, 20)
+    assert decoder(torch.rand(3, 10)).shape == (3, *shape)
+
+
+def test_burgess_has_the_layers_of_the_alpha_vae_papers_table_2():
+    encoder, decoder = burgess((1, 32, 32), 20, 10)
+    kinds = [type(layer).__name__ for layer in encoder if not isinstance(layer, nn.ReLU)]
+    assert kinds == ["Conv2d"] * 3 + ["Flatten"] + ["Linear"] * 3
+    assert sum(isinstance(layer, nn.ReLU) for layer in encoder) == sum(isinstance(layer, nn.ReLU) for layer in decoder) == 5
+    sizes = [layer.weight.shape for layer in decoder if hasattr(layer, "weight")]
+    assert sizes == [(256, 10), (256, 256), (512, 256), (32, 32, 4, 4), (32, 32, 4, 4), (32, 1, 4, 4)]
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (784,), (1, 32, 64), (1, 128, 128)])
+def test_burgess_refuses_other_sizes(shape):
+    with pytest.raises(ValueError, match="32x32 or 64x64"):
+        burgess(shape, 2, 1)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("side", [4, 7])
+def test_few_channels_are_the_transposed_convolution(channels, side):
+    fast = FewChannelTranspose2d(5, channels, 4, stride=2, padding=1).double()
+    x = torch.randn(2, 5, side, side, dtype=torch.float64, requires_grad=True)
+    expected = nn.functional.conv_transpose2d(x, fast.weight, fast.bias, stride=2, padding=1)
+    torch.testing.assert_close(fast(x), expected)
+    inputs = (x, fast.weight, fast.bias)
+    gradients = torch.autograd.grad(fast(x).square().sum(), inputs)
+    for ours, theirs in zip(gradients, torch.autograd.grad(expected.square().sum(), inputs)):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_weights_start_kaiming_uniform():
+    layer = nn.Linear(600, 400)
+    initialise(layer, torch.Generator().manual_seed(0))
+    bound = (6 / 600) ** 0.5
+    assert bound * 0.999 < layer.weight.abs().max() <= bound
+    assert abs(layer.weight.var().item() / (bound**2 / 3) - 1) < 0.02
+    assert layer.bias.abs().max() <= 600**-0.5
+    first = layer.weight.clone()
+    initialise(layer, torch.Generator().manual_seed(0))
+    assert torch.equal(layer.weight, first)

@@ -1,0 +1,196 @@
+"""What every data set is, once loaded: tensors in memory, checked."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+HELD_OUT = 0.1
+"""The fraction held out for testing where nobody published a split."""
+
+
+class Factors(NamedTuple):
+    """The generative factors of every sample: for each name an int64 index tensor, (N,)."""
+
+    train: dict[str, Tensor]
+    test: dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set in memory.
+
+    Attributes
+    ----------
+    name
+        What it was loaded by.
+    train, test
+        Images (N, C, H, W) or vectors (N, F). ``uint8`` are bytes, worth their value times :attr:`scale`; ``float32``
+        are taken as they are, and images among them lie within [0, 1].
+    train_labels, test_labels
+        Classes, int64 (N,), where there are.
+    factors
+        The known generative factors, where there are.
+    source
+        Where it came from, in a sentence.
+
+    Raises
+    ------
+    ValueError
+        When a field does not hold what it should; the message names the field, the value and what is allowed.
+    """
+
+    name: str
+    train: Tensor
+    test: Tensor
+    train_labels: Tensor | None = None
+    test_labels: Tensor | None = None
+    factors: Factors | None = None
+    source: str = "arrays held in memory"
+
+    def __post_init__(self) -> None:
+        for part in ("train", "test"):
+            samples, labels = getattr(self, part), getattr(self, f"{part}_labels")
+            _check_samples(f"{self.name}: {part}", samples)
+            if labels is not None and labels.shape != samples.shape[:1]:
+                raise ValueError(
+                    f"{self.name}: {part}_labels has shape {tuple(labels.shape)}; "
+                    f"it needs one label for each of the {len(samples)} samples of {part}."
+                )
+        if (self.test.shape[1:], self.test.dtype) != (self.train.shape[1:], self.train.dtype):
+            raise ValueError(
+                f"{self.name}: test has samples {tuple(self.test.shape[1:])} of {self.test.dtype}; they have to be "
+                f"as those of train, {tuple(self.train.shape[1:])} of {self.train.dtype}."
+            )
+
+    @classmethod
+    def from_arrays(
+        cls,
+        train: ArrayLike | Tensor,
+        test: ArrayLike | Tensor | None = None,
+        *,
+        train_labels: ArrayLike | Tensor | None = None,
+        test_labels: ArrayLike | Tensor | None = None,
+        name: str = "arrays",
+        source: str = "arrays held in memory",
+        test_fraction: float = HELD_OUT,
+        seed: int = 0,
+    ) -> "Dataset":
+        """Make a data set of arrays.
+
+        Parameters
+        ----------
+        train, test
+            NumPy arrays or tensors, uint8 or floating: grey images (N, H, W), images (N, C, H, W) or (N, H, W, C) with
+            one or three channels (channels first where it could be either), or vectors (N, F). Images of 28x28 are
+            zero-padded to 32x32, which is what the convolutional networks take. Memory is shared where it can be.
+        train_labels, test_labels
+            Classes as whole numbers, (N,).
+        name, source
+            What to call it, and where it came from.
+        test_fraction, seed
+            Where ``test`` is None, this fraction of ``train``, drawn with this seed, is held out to be it.
+
+        Returns
+        -------
+        Dataset
+            With images as (N, C, H, W), floats as float32 and labels as int64.
+
+        Raises
+        ------
+        ValueError
+            When an array is empty, of another type or shape, or holds values that are not finite or, in images of
+            floats, not within [0, 1]; when labels do not match; when ``test_fraction`` leaves nothing on one side.
+        """
+        train, test = (x if x is None else _samples(f"{name}: {f}", x) for f, x in (("train", train), ("test", test)))
+        train_labels, test_labels = (
+            y if y is None else _labels(f"{name}: {f}", y)
+            for f, y in (("train_labels", train_labels), ("test_labels", test_labels))
+        )
+        whole = cls(name, train, train if test is None else test, train_labels, test_labels, source=source)
+        if test is not None:
+            return whole
+        if test_labels is not None:
+            raise ValueError(f"{name}: test_labels was given without test; it is allowed only with it.")
+        kept, held = split(len(train), test_fraction, seed)
+        labels = (None, None) if train_labels is None else (train_labels[kept], train_labels[held])
+        return cls(name, train[kept], train[held], *labels, source=source)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one sample: (C, H, W) or (F,)."""
+        return tuple(self.train.shape[1:])
+
+    @property
+    def scale(self) -> float:
+        """What a stored value is multiplied by: 1/255 for bytes, 1 for floats."""
+        return 1 / 255 if self.train.dtype == torch.uint8 else 1.0
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of samples and labels, with their shapes and types."""
+        digest = hashlib.sha256()
+        for x in (self.train, self.test, self.train_labels, self.test_labels):
+            digest.update(b"none" if x is None else f"{x.dtype} {tuple(x.shape)}".encode())
+            if x is not None:
+                digest.update(x.contiguous().numpy().data)
+        return digest.hexdigest()
+
+
+def split(count: int, fraction: float = HELD_OUT, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Which of ``count`` samples train and which are held out, as two index tensors: always the same for one seed."""
+    held = round(count * fraction)
+    if not 0 < held < count:
+        raise ValueError(
+            f"test_fraction is {fraction}, which holds out {held} of {count} samples; "
+            "it has to leave at least one on each side."
+        )
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(count))
+    return order[held:], order[:held]
+
+
+def _samples(field: str, values: ArrayLike | Tensor) -> Tensor:
+    """Samples as a tensor in one of the two layouts, (N, C, H, W) or (N, F)."""
+    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if array.dtype != np.uint8 and array.dtype.kind != "f":
+        raise ValueError(f"{field} has type {array.dtype}; allowed are uint8 (0 to 255) and floats.")
+    if array.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused as that
+            array = array.astype(np.float32, copy=False)
+    if array.ndim == 3:
+        array = array[:, None]
+    elif array.ndim == 4 and array.shape[1] not in (1, 3) and array.shape[3] in (1, 3):
+        array = array.transpose(0, 3, 1, 2)
+    if array.shape[2:] == (28, 28):
+        array = np.pad(array, ((0, 0), (0, 0), (2, 2), (2, 2)))
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+
+
+def _labels(field: str, values: ArrayLike | Tensor) -> Tensor:
+    """Labels as int64."""
+    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"{field} has type {array.dtype}; allowed are whole numbers.")
+    return torch.from_numpy(array.astype(np.int64))
+
+
+def _check_samples(field: str, samples: Tensor) -> None:
+    shape = tuple(samples.shape)
+    if samples.ndim not in (2, 4) or (samples.ndim == 4 and shape[1] not in (1, 3)):
+        raise ValueError(
+            f"{field} has shape {shape}; allowed are vectors (N, F) and images (N, H, W), (N, C, H, W) or (N, H, W, C) "
+            "with 1 or 3 channels."
+        )
+    if samples.numel() == 0:
+        raise ValueError(f"{field} has shape {shape}, which is empty; it needs at least one sample.")
+    if samples.dtype != torch.uint8:
+        low, high = (float(v) for v in torch.aminmax(samples))  # both are NaN where any value is
+        if not np.isfinite([low, high]).all():
+            raise ValueError(f"{field} holds NaN or infinite values; all have to be finite.")
+        if samples.ndim == 4 and not 0 <= low <= high <= 1:
+            raise ValueError(f"{field} holds values from {low:g} to {high:g}; images of floats lie within [0, 1].")

@@ -1,0 +1,117 @@
+"""Published files: fetched whole or not at all, and checked against their checksums before they are read.
+
+What is downloaded or unpacked goes to a temporary folder first and is moved into place only once it has passed its
+checks, so that an interrupted download leaves nothing that could be mistaken for data.
+"""
+
+import hashlib
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vaelib import paths
+
+Check = str | Callable[[Path], None]
+"""A checksum, ``"md5:..."``, or a function that raises :class:`DataError` where nobody published one."""
+
+
+class DataError(RuntimeError):
+    """A data set is not there, could not be fetched, or is not what was published."""
+
+
+@dataclass(frozen=True)
+class Download:
+    """The files of a data set and how to get them.
+
+    Attributes
+    ----------
+    files
+        Returns each file, relative to :func:`vaelib.paths.data`, and how to check it.
+    get
+        Puts the files under the folder it is given.
+    """
+
+    files: Callable[[], Mapping[str, Check]]
+    get: Callable[[Path], None]
+
+    def present(self) -> bool:
+        """Whether every file is there, right or wrong."""
+        return all((paths.data() / file).is_file() for file in self.files())
+
+    def verify(self) -> None:
+        """Check every file; raises :class:`DataError` naming the first that is missing or wrong."""
+        _verify(self.files(), paths.data())
+
+    def fetch(self, name: str) -> None:
+        """Get the files unless they are there, then check them.
+
+        Raises
+        ------
+        DataError
+            When they cannot be had, saying where to put them by hand, or are not what was published.
+        """
+        if self.present():
+            return self.verify()
+        root, files = paths.data(), self.files()
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=root, prefix=".fetching-") as folder:
+                self.get(Path(folder))
+                _verify(files, Path(folder))
+                for file in files:
+                    (root / file).parent.mkdir(parents=True, exist_ok=True)
+                    os.replace(Path(folder) / file, root / file)
+        except (OSError, RuntimeError, ValueError) as error:  # what urllib, torchvision and pooch raise
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise DataError(
+                f"{name} could not be fetched ({reason}): put {', '.join(files)} under {root} by hand, "
+                "or use mnist5k, which needs no network."
+            ) from error
+
+
+def distilled(file: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Arrays that take minutes to make from published files: made once, kept in ``file``, written whole."""
+    if not file.exists():
+        arrays = make()
+        with tempfile.TemporaryDirectory(dir=file.parent, prefix=".making-") as folder:
+            np.savez(Path(folder) / "arrays.npz", **arrays)
+            os.replace(Path(folder) / "arrays.npz", file)
+    return read_npz(file)
+
+
+def read_npz(file: Path) -> dict[str, np.ndarray]:
+    """Every array of a npz file, whose own checksums are verified on the way.
+
+    Raises
+    ------
+    DataError
+        When the file is missing, corrupt or truncated, or holds Python objects, which are never unpickled.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+        raise DataError(f"{file} cannot be read as a npz file of arrays ({error}): replace or delete it.") from error
+
+
+def _verify(files: Mapping[str, Check], root: Path) -> None:
+    for name, check in files.items():
+        file = root / name
+        if not file.is_file():
+            raise DataError(f"{file} is missing: fetch the data set again or put the file there by hand.")
+        if callable(check):
+            check(file)
+            continue
+        algorithm, expected = check.split(":")
+        with file.open("rb") as stream:
+            found = hashlib.file_digest(stream, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+        if found != expected:
+            raise DataError(
+                f"{file} is corrupt or truncated ({file.stat().st_size} bytes with {algorithm} {found}; published was "
+                f"{expected}): delete it and fetch the data set again."
+            )

@@ -1,0 +1,151 @@
+"""Training objectives: from a VAE and a batch to the terms of a loss, one number a sample, in nats.
+
+Everything that a sweep varies (skew, weight, capacity) is a parameter or a buffer, so that many objectives can be
+stacked and trained in one vectorised step.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from vaelib import divergences
+from vaelib.divergences import FORMS, Skew
+from vaelib.vae import VAE
+
+Terms = dict[str, Tensor]
+Noise = dict[str, Tensor]
+
+CLOSED: dict[str, Callable[[Distribution, Distribution], Tensor]] = {
+    "kl": divergences.reverse_kl,
+    "forward_kl": divergences.forward_kl,
+    "resistor_average": divergences.resistor_average,
+}
+"""Divergences of posterior and prior that have no parameter."""
+
+SAMPLED: dict[str, Callable[[Distribution, Tensor], Tensor]] = {
+    "mmd": lambda posterior, z: z,
+    "mmd_moments": lambda posterior, z: divergences.moment_rows(posterior),
+}
+"""What the maximum mean discrepancy compares with draws from a standard normal: codes, as InfoVAE defines it, or
+rows of (mean, log-variance), as the code behind the papers does."""
+
+DIVERGENCES = (*CLOSED, *FORMS, *SAMPLED)
+SKEW_UPDATES = ("fixed", "gradient", "newton")
+
+
+class ELBO(nn.Module):
+    r"""Distortion plus a weighted divergence of posterior and prior.
+
+    .. math:: E_{q(z|x)}[-\log p(x|z)] + \lambda\, |D(q(z|x), p(z)) - C t|
+
+    With D = KL(q‖p), λ = 1 and C = 0 this is the negative evidence lower bound; with λ > 1 the β-VAE; with
+    C > 0 the β-VAE of controlled capacity (MI-VAE paper, eq. 3.19), where t goes from 0 to 1 over the training; with
+    a skew geometric JS the α-VAE (its eq. 14); with λ = 500 and D the MMD the papers' InfoVAE.
+
+    Parameters
+    ----------
+    divergence
+        One of :data:`DIVERGENCES`.
+    weight
+        λ, not negative.
+    capacity
+        C, in nats.
+    skew
+        Start of the skew in [0, 1], of the forms that have one.
+    skew_update
+        ``"fixed"``; ``"gradient"``: a trained parameter, as in the papers; ``"newton"``: the minimiser of the
+        batch's mean divergence, found anew in each step. By the envelope theorem the encoder's gradient is that of
+        the minimised divergence.
+    """
+
+    weight: Tensor
+    capacity: Tensor
+
+    def __init__(
+        self,
+        divergence: str = "kl",
+        *,
+        weight: float = 1.0,
+        capacity: float = 0.0,
+        skew: float = 0.5,
+        skew_update: str = "fixed",
+    ):
+        super().__init__()
+        self.divergence = divergence
+        self.register_buffer("weight", torch.tensor(float(weight)))
+        self.register_buffer("capacity", torch.tensor(float(capacity)))
+        self.skew = Skew(skew) if divergence in FORMS else None
+        self.skew_update = skew_update
+        if self.skew is not None and skew_update != "gradient":
+            self.skew.requires_grad_(False)
+
+    def noise(self, vae: VAE, n: int, generator: torch.Generator) -> Noise:
+        """All random numbers that n samples need, each of length n along its first axis."""
+        noise = {"posterior": vae.latent.noise(n, generator)}
+        if self.divergence in SAMPLED:
+            width = vae.latent.outputs if self.divergence == "mmd_moments" else vae.latent.code
+            noise["prior"] = torch.randn(n, width, generator=generator, device=generator.device)
+        return noise
+
+    def forward(self, vae: VAE, x: Tensor, noise: Noise, progress: Tensor) -> Terms:
+        """Loss, distortion, rate and divergence of each sample.
+
+        Parameters
+        ----------
+        vae
+            The model.
+        x
+            Samples ``(n, *shape)`` in [0, 1].
+        noise
+            From :meth:`noise`, for the same n.
+        progress
+            How far the training has come, from 0 to 1, shape ``()``.
+
+        Returns
+        -------
+        dict
+            ``loss``, ``distortion`` (-log p(x|z) at one sample), ``rate`` (KL(q‖p), whatever the divergence) and
+            ``divergence``, each ``(n,)``, in nats.
+        """
+        posterior, prior = vae.posterior(x), vae.prior
+        z = vae.latent.sample(posterior, noise["posterior"])
+        distortion = -vae.likelihood(z).log_prob(x)
+        rate = divergences.reverse_kl(posterior, prior)
+        divergence = rate if self.divergence == "kl" else self._divergence(posterior, prior, z, noise)
+        excess = (divergence.mean() - self.capacity * progress).abs()
+        return {
+            "loss": distortion + self.weight * excess,
+            "distortion": distortion,
+            "rate": rate,
+            "divergence": divergence,
+        }
+
+    def _divergence(self, posterior: Distribution, prior: Distribution, z: Tensor, noise: Noise) -> Tensor:
+        if self.divergence in CLOSED:
+            return CLOSED[self.divergence](posterior, prior)
+        if self.divergence in SAMPLED:
+            rows = SAMPLED[self.divergence](posterior, z)
+            return divergences.mmd(rows, noise["prior"]).expand(posterior.batch_shape)
+        if self.training and self.skew_update == "newton":
+            # In place, like a batch normalisation's running mean: the next batch starts from here.
+            self.skew.value.copy_(divergences.optimal_skew(posterior, prior, self.divergence, start=self.skew.value))
+        return FORMS[self.divergence](posterior, prior, self.skew())
+
+    def project_(self) -> None:
+        """Bring the parameters back to where they are allowed, after an optimiser's step."""
+        if self.skew is not None:
+            self.skew.clamp_()
+
+
+class Trainee(nn.Module):
+    """What is trained: a VAE and the objective with its own parameters."""
+
+    def __init__(self, vae: VAE, objective: ELBO):
+        super().__init__()
+        self.vae, self.objective = vae, objective
+
+    def forward(self, x: Tensor, noise: Noise, progress: Tensor) -> Terms:
+        """The objective's terms for a batch."""
+        return self.objective(self.vae, x, noise, progress)

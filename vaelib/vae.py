@@ -1,0 +1,81 @@
+"""The variational auto-encoder: an encoder, a decoder, a latent and a likelihood.
+
+Likelihoods follow the papers' reductions: log-probabilities are summed over pixels, one number an image, in nats.
+"""
+
+from collections.abc import Callable
+from math import sqrt
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Bernoulli, Distribution, Independent, Normal
+
+from vaelib.latents import Gaussian
+
+
+def bernoulli(outputs: Tensor) -> Distribution:
+    """Independent Bernoulli pixels with logits `outputs`; minus its log-density is the binary cross entropy."""
+    return Independent(Bernoulli(logits=outputs, validate_args=False), outputs.dim() - 1, validate_args=False)
+
+
+def gaussian(outputs: Tensor) -> Distribution:
+    """Gaussian pixels of variance 1/2 around ``sigmoid(outputs)``.
+
+    Minus its log-density is the papers' summed squared error plus the constant ``log(pi) / 2`` a pixel.
+    """
+    pixels = Normal(outputs.sigmoid(), sqrt(0.5), validate_args=False)
+    return Independent(pixels, outputs.dim() - 1, validate_args=False)
+
+
+LIKELIHOODS: dict[str, Callable[[Tensor], Distribution]] = {"bernoulli": bernoulli, "gaussian": gaussian}
+
+
+class VAE(nn.Module):
+    """A variational auto-encoder p(x|z) p(z) with the approximate posterior q(z|x).
+
+    Parameters
+    ----------
+    encoder
+        Maps samples ``(n, *shape)`` to ``(n, latent.outputs)``.
+    decoder
+        Maps codes ``(n, latent.code)`` to ``(n, *shape)``.
+    latent
+        Turns the encoder's numbers into a posterior.
+    likelihood
+        Turns the decoder's numbers into a distribution of samples: a value of :data:`LIKELIHOODS`.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module, latent: Gaussian, likelihood: Callable[[Tensor], Distribution]
+    ):
+        super().__init__()
+        self.encoder, self.decoder, self.latent = encoder, decoder, latent
+        self._likelihood = likelihood
+
+    @property
+    def prior(self) -> Distribution:
+        """p(z), batch shape ``()``."""
+        return self.latent.prior()
+
+    def posterior(self, x: Tensor) -> Distribution:
+        """q(z|x) of batch shape ``(n,)`` for samples ``(n, *shape)`` in [0, 1]."""
+        return self.latent.posterior(self.encoder(x))
+
+    def likelihood(self, z: Tensor) -> Distribution:
+        """p(x|z) of batch shape ``(n,)`` for codes ``(n, code)``; its ``log_prob`` is in nats an image."""
+        return self._likelihood(self.decoder(z))
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """The mean of p(x|z) at the posterior mean: ``(n, *shape)`` for samples ``(n, *shape)``."""
+        return self.likelihood(self.posterior(x).mean).mean
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """The means of p(x|z) for n codes drawn from the prior: ``(n, *shape)``, on the generator's device."""
+        return self.likelihood(self.latent.sample(self.prior, self.latent.noise(n, generator))).mean
+
+
+def pixels(samples: Tensor) -> Tensor:
+    """Samples as the networks take them: bytes become floats in [0, 1], floats stay as they are."""
+    return samples.float().div_(255) if samples.dtype == torch.uint8 else samples
