@@ -179,9 +179,18 @@ def main() -> None:
     print(f"{platform.machine()}, {CORES} cores, torch {torch.__version__}; images a second, best of {ROUNDS} rounds\n")
     for network, batch in (("burgess", BATCH), ("mlp", 128)):
         # Contestants that do not tune the allocator come first: vaelib tunes it for the whole process.
-        makers = {"plain DataLoader loop": plain_loop, "pythae 0.1.2": pythae, "vaelib, one run": ours, "vaelib, a sweep": our_sweep}
+        makers = {
+            "plain DataLoader loop": plain_loop,
+            "pythae 0.1.2": pythae,
+            "vaelib, one run": ours,
+            "vaelib, a sweep": our_sweep,
+        }
         rates: dict[str, list[float]] = {name: [] for name in makers}
-        pools = {name: ProcessPoolExecutor(1, mp_context=get_context("spawn")) for name in makers if name != "vaelib, a sweep"}
+        pools = {
+            name: ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+            for name in makers
+            if name != "vaelib, a sweep"
+        }
         sweep = our_sweep(network, batch)
         for _ in range(ROUNDS):
             for name, make in makers.items():

@@ -63,7 +63,7 @@ def test_keys_stay_as_they_are():
         "learning_rate": 0.0001,
         "seed": 0,
     }
-    assert Experiment().key == "KEY"
+    assert Experiment().key == "391c047643e171e3a19e86358406e3057842eec5ce4f87d643b5b38ac1eb2bd4"
 
 
 def test_equal_numbers_give_equal_keys():

@@ -17,7 +17,11 @@ def test_burgess_has_the_layers_of_the_alpha_vae_papers_table_2():
     encoder, decoder = burgess((1, 32, 32), 20, 10)
     kinds = [type(layer).__name__ for layer in encoder if not isinstance(layer, nn.ReLU)]
     assert kinds == ["Conv2d"] * 3 + ["Flatten"] + ["Linear"] * 3
-    assert sum(isinstance(layer, nn.ReLU) for layer in encoder) == sum(isinstance(layer, nn.ReLU) for layer in decoder) == 5
+    assert (
+        sum(isinstance(layer, nn.ReLU) for layer in encoder)
+        == sum(isinstance(layer, nn.ReLU) for layer in decoder)
+        == 5
+    )
     sizes = [layer.weight.shape for layer in decoder if hasattr(layer, "weight")]
     assert sizes == [(256, 10), (256, 256), (512, 256), (32, 32, 4, 4), (32, 32, 4, 4), (32, 1, 4, 4)]
 

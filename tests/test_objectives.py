@@ -42,11 +42,15 @@ def test_the_negative_elbo_bounds_minus_log_evidence(vae):
     with torch.no_grad():
         elbo = -torch.stack([terms(vae, ELBO())["loss"]]).mean()
         z = torch.randn(20_000, 3, generator=torch.Generator().manual_seed(2))
-        evidence = torch.stack([vae.likelihood(z).log_prob(x).logsumexp(0) for x in X]).mean() - torch.tensor(20_000.0).log()
+        evidence = (
+            torch.stack([vae.likelihood(z).log_prob(x).logsumexp(0) for x in X]).mean() - torch.tensor(20_000.0).log()
+        )
     assert elbo < evidence
 
 
-@pytest.mark.parametrize(("divergence", "function"), [("kl", divergences.reverse_kl), ("forward_kl", divergences.forward_kl)])
+@pytest.mark.parametrize(
+    ("divergence", "function"), [("kl", divergences.reverse_kl), ("forward_kl", divergences.forward_kl)]
+)
 def test_skewed_forms_meet_the_kls_at_their_ends(vae, divergence, function):
     expected = terms(vae, ELBO(divergence))["divergence"]
     at = {"geometric_js": {"kl": 0.0, "forward_kl": 1.0}, "dual_geometric_js": {"kl": 1.0, "forward_kl": 0.0}}

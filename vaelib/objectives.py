@@ -129,8 +129,9 @@ class ELBO(nn.Module):
             rows = SAMPLED[self.divergence](posterior, z)
             return divergences.mmd(rows, noise["prior"]).expand(posterior.batch_shape)
         if self.training and self.skew_update == "newton":
-            # In place, like a batch normalisation's running mean: the next batch starts from here.
-            self.skew.value.copy_(divergences.optimal_skew(posterior, prior, self.divergence, start=self.skew.value))
+            # In place, like a batch normalisation's running mean: the next batch starts from here, a few steps away.
+            start = self.skew.value
+            start.copy_(divergences.optimal_skew(posterior, prior, self.divergence, start=start, iterations=6))
         return FORMS[self.divergence](posterior, prior, self.skew())
 
     def project_(self) -> None:

@@ -16,8 +16,8 @@ import numpy as np
 
 from vaelib import paths
 
-Check = str | Callable[[Path], None]
-"""A checksum, ``"md5:..."``, or a function that raises :class:`DataError` where nobody published one."""
+Check = str | Callable[[Path], str | None]
+"""A checksum, ``"md5:..."``; where nobody published one, a function from the file to what is wrong with it, or None."""
 
 
 class DataError(RuntimeError):
@@ -45,7 +45,10 @@ class Download:
 
     def verify(self) -> None:
         """Check every file; raises :class:`DataError` naming the first that is missing or wrong."""
-        _verify(self.files(), paths.data())
+        if problem := _problem(self.files(), paths.data()):
+            raise DataError(
+                f"{paths.data()}/{problem}: delete the file where it is there, and fetch the data set again."
+            )
 
     def fetch(self, name: str) -> None:
         """Get the files unless they are there, then check them.
@@ -62,7 +65,8 @@ class Download:
             root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=root, prefix=".fetching-") as folder:
                 self.get(Path(folder))
-                _verify(files, Path(folder))
+                if problem := _problem(files, Path(folder)):
+                    raise DataError(problem)
                 for file in files:
                     (root / file).parent.mkdir(parents=True, exist_ok=True)
                     os.replace(Path(folder) / file, root / file)
@@ -99,19 +103,20 @@ def read_npz(file: Path) -> dict[str, np.ndarray]:
         raise DataError(f"{file} cannot be read as a npz file of arrays ({error}): replace or delete it.") from error
 
 
-def _verify(files: Mapping[str, Check], root: Path) -> None:
+def _problem(files: Mapping[str, Check], root: Path) -> str | None:
+    """What is wrong with the first file that is not as published, or None."""
     for name, check in files.items():
         file = root / name
         if not file.is_file():
-            raise DataError(f"{file} is missing: fetch the data set again or put the file there by hand.")
+            return f"{name} is missing"
         if callable(check):
-            check(file)
+            if wrong := check(file):
+                return f"{name} {wrong}"
             continue
         algorithm, expected = check.split(":")
         with file.open("rb") as stream:
-            found = hashlib.file_digest(stream, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+            found = hashlib.file_digest(stream, algorithm).hexdigest()
         if found != expected:
-            raise DataError(
-                f"{file} is corrupt or truncated ({file.stat().st_size} bytes with {algorithm} {found}; published was "
-                f"{expected}): delete it and fetch the data set again."
-            )
+            size = f"{file.stat().st_size:,} bytes"
+            return f"{name} is corrupt or truncated ({size} with {algorithm} {found}; published was {expected})"
+    return None

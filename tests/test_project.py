@@ -1,0 +1,133 @@
+"""What holds the project together: pins, floor plan, notebooks."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PINS = {
+    name.lower().replace("_", "-"): pin
+    for name, pin in re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+}
+REQUIRED = [
+    Requirement(text)
+    for group in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
+    for text in group
+]
+
+FLOORS = [
+    {"paths", "divergences", "networks", "_torchvision", "datasets"},
+    {"latents", "fitting"},
+    {"vae"},
+    {"objectives"},
+    {"training", "evaluation", "store"},
+    {"experiments"},
+    {"runs"},
+    {"sweeps"},
+    {"figures", "claims"},
+    {"report"},
+    {"cli"},
+]
+
+
+@pytest.mark.parametrize("requirement", REQUIRED, ids=str)
+def test_every_dependency_is_pinned_within_its_range(requirement):
+    assert requirement.specifier.contains(PINS[requirement.name.lower()])
+
+
+@pytest.mark.parametrize("name", ["torch", "torchvision", "numpy", "pandas", "papermill", "nbval", "matplotlib"])
+def test_what_is_installed_is_what_is_pinned(name):
+    assert version(name).split("+")[0] == PINS[name]
+
+
+def test_the_papers_pins():
+    assert (PINS["torch"], PINS["torchvision"]) == ("2.13.0", "0.28.0")
+
+
+def test_conda_and_make_install_with_the_one_list_of_pins():
+    (pip,) = [
+        d["pip"] for d in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"] if isinstance(d, dict)
+    ]
+    assert pip == ["--constraint constraints.txt", "--editable .[dev,cluster]"]
+    makefile = (ROOT / "Makefile").read_text()
+    installs = [line for line in makefile.splitlines() if "pip install" in line]
+    assert installs
+    assert all("--constraint constraints.txt" in line for line in installs)
+
+
+MODULES = [
+    (file.relative_to(ROOT / "vaelib").parts[0].removesuffix(".py"), file)
+    for file in sorted((ROOT / "vaelib").rglob("*.py"))
+    if file != ROOT / "vaelib" / "__init__.py"
+]
+
+
+@pytest.mark.parametrize(("name", "file"), MODULES, ids=lambda v: getattr(v, "stem", v))
+def test_an_import_points_down_the_floor_plan(name, file):
+    floor = {module: number for number, floor in enumerate(FLOORS) for module in floor}
+    assert name in floor, f"{name} has no floor"
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "vaelib":
+            parts = node.module.split(".")
+            wanted = [parts[1]] if len(parts) > 1 else [a.name for a in node.names if not a.name.startswith("__")]
+            for other in wanted:
+                assert other == name or floor[other] < floor[name] or {other, name} <= FLOORS[0], (
+                    f"{name} imports {other}"
+                )
+
+
+def test_importing_the_package_imports_nothing_else():
+    heavy = "torch", "matplotlib", "pandas", "torchvision", "papermill"
+    code = f"import sys, vaelib; print([m for m in {heavy} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
+def test_a_committed_notebook_was_run_whole_and_in_order(file):
+    """Otherwise nbval would compare nothing, and pass."""
+    notebook = nbformat.read(file, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell.outputs]
+    assert outputs
+    assert not any(output.output_type == "error" for output in outputs)
+    assert not any(output.get("name") == "stderr" for output in outputs)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert "papermill" not in notebook.metadata
+
+
+@pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
+def test_parameters_are_literals_with_a_type_and_a_comment(file):
+    """The form that papermill's help can read, and that a parameter can replace without leaving stale values."""
+    (cell,) = [c for c in nbformat.read(file, as_version=4).cells if "parameters" in c.metadata.get("tags", [])]
+    for line in cell.source.splitlines():
+        assert re.fullmatch(r"\w+: (str|int|float|bool|list) = .+  # .+|\w+ = None  # type: \w+ .+", line), line
+        ast.literal_eval(line.split("  #")[0].split(" = ", 1)[1])
+
+
+@pytest.mark.parametrize("profile", ["quick", "paper"])
+def test_profiles_set_parameters_that_exist(profile):
+    settings = yaml.safe_load((ROOT / "notebooks" / "profiles" / f"{profile}.yaml").read_text())
+    for stem, parameters in settings.items():
+        cells = nbformat.read(ROOT / "notebooks" / f"{stem}.ipynb", as_version=4).cells
+        (source,) = [c.source for c in cells if "parameters" in c.metadata.get("tags", [])]
+        declared = {line.split(":")[0].split(" =")[0] for line in source.splitlines()}
+        assert set(parameters or {}) <= declared
