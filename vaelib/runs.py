@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from vaelib import __version__, datasets, evaluation, training
+from vaelib.divergences import optimal_skew
 from vaelib.experiments import Experiment
 from vaelib.objectives import Trainee
 from vaelib.store import SCHEMA, Store
@@ -150,7 +151,7 @@ def _measure(
     posterior, prior = evaluation.posterior(trainee.vae, test), trainee.vae.prior
     if e.skew is not None:
         entry.setdefault("skew", e.skew)
-        entry["optimal_skew"] = evaluation.optimal_skews(posterior, prior)[e.divergence]
+        entry["optimal_skew"] = float(optimal_skew(posterior, prior, e.divergence))
     progress.history.append(entry)
     if e.landscape:
         table = evaluation.landscape(posterior, prior, e.landscape).assign(epoch=epoch)
