@@ -26,7 +26,7 @@ REQUIRED = [
 ]
 
 FLOORS = [
-    {"paths", "divergences", "networks", "_torchvision", "datasets"},
+    {"paths", "provenance", "divergences", "networks", "_torchvision", "datasets"},
     {"latents", "fitting"},
     {"vae"},
     {"objectives"},
@@ -35,7 +35,7 @@ FLOORS = [
     {"runs"},
     {"sweeps"},
     {"figures", "claims"},
-    {"report"},
+    {"report", "batch"},
     {"cli"},
 ]
 

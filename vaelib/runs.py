@@ -3,12 +3,11 @@
 import json
 import os
 import platform
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from vaelib import __version__, datasets, evaluation, training
 from vaelib.divergences import optimal_skew
 from vaelib.experiments import Experiment
 from vaelib.objectives import Trainee
+from vaelib.provenance import commit
 from vaelib.store import SCHEMA, Store
 
 
@@ -170,27 +170,11 @@ def _final_metrics(trainee: Trainee, test: torch.Tensor, history: pd.DataFrame) 
     }
 
 
-@cache
-def _commit() -> str | None:
-    """The git commit that this package is run from, marked where files were changed since; None outside a checkout."""
-    folder = Path(__file__).parent
-    try:
-        text = subprocess.run(
-            ["git", "-C", folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return text.stdout.strip()
-
-
 def _provenance(device: str, threads: int, seconds: float, stack: int, data: datasets.Dataset) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
     return {
         "vaelib": __version__,
-        "commit": _commit(),
+        "commit": commit(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "device": f"{device} ({name})",

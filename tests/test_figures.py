@@ -1,0 +1,105 @@
+import json
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from vaelib import figures
+from vaelib.objectives import DIVERGENCES
+
+
+@pytest.fixture
+def axes():
+    figures.use_style()
+    figure, ax = plt.subplots()
+    yield ax
+    plt.close(figure)
+
+
+TABLE = pd.DataFrame(
+    {
+        "epoch": [0, 1, 0, 1, 0, 1],
+        "skew": [0.1, 0.2, 0.3, 0.4, 0.5, 0.5],
+        "seed": [0, 0, 1, 1, 2, 2],
+        "start": [1, 1, 1, 1, 2, 2],
+    }
+)
+
+
+def test_a_band_is_mean_and_standard_deviation(axes):
+    figures.band(axes, TABLE[TABLE["start"] == 1], "epoch", "skew", label=r"$x^{a}$")
+    (line,) = axes.lines
+    np.testing.assert_allclose(line.get_ydata(), [0.2, 0.3])
+    low, high = axes.collections[0].get_paths()[0].get_extents().intervaly
+    sd = np.std([0.1, 0.3], ddof=1)
+    np.testing.assert_allclose([low, high], [0.2 - sd, 0.3 + sd])
+    assert line.get_label() == r"$x^{a}$"
+
+
+def test_a_band_by_a_column_is_a_line_for_each_value(axes):
+    figures.band(axes, TABLE, "epoch", "skew", by="start", label="from {}")
+    assert [line.get_label() for line in axes.lines] == ["from 1", "from 2"]
+
+
+def test_a_reference_shows_the_papers_spread(axes):
+    figures.reference(axes, 0.36, None, "paper")
+    assert len(axes.patches) == 0
+    figures.reference(axes, 0.36, 0.1, "paper")
+    assert len(axes.patches) == 1
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_are_laid_out_in_rows(axes, channels):
+    samples = torch.zeros(5, channels, 4, 6, dtype=torch.uint8)
+    samples[3] = 255
+    figures.images(axes, samples, columns=3)
+    shown = axes.images[0].get_array()
+    assert shown.shape[:2] == (8, 18)
+    assert shown[:4].max() == 0
+    assert shown[4:, :6].min() == 1
+    assert shown[4:, 12:].min() == 1, "an empty place is white"
+
+
+def test_every_divergence_has_a_look():
+    assert set(DIVERGENCES) <= set(figures.METHODS)
+    looks = {(m.colour, m.linestyle) for m in figures.METHODS.values()}
+    assert len(looks) == len(figures.METHODS)
+
+
+def save(ax, folder):
+    ax.plot([0, 1], [0, 1])
+    data = pd.DataFrame({"x": [0, 1 / 3], "y": ["a", "b"]})
+    figures.save(
+        ax.figure,
+        "line",
+        folder=folder,
+        data=data,
+        caption="A line.",
+        claims=["thesis/c1"],
+        runs=["b", "a"],
+        parameters={"n": 1},
+    )
+
+
+def test_a_saved_figure_has_its_data_and_provenance(axes, tmp_path):
+    folder = figures.folder("03_test", "quick")
+    assert folder.is_dir()
+    assert folder.parts[-2:] == ("quick", "03_test")
+    save(axes, folder)
+    assert sorted(p.name for p in folder.iterdir()) == ["line.csv", "line.json", "line.pdf", "line.png"]
+    note = json.loads((folder / "line.json").read_text())
+    assert (note["claims"], note["runs"], note["parameters"]) == (["thesis/c1"], ["a", "b"], {"n": 1})
+    assert note["torch"] == torch.__version__
+    assert pd.read_csv(folder / "line.csv")["x"].tolist() == [0, 0.333333]
+
+
+def test_the_same_figure_gives_the_same_bytes(axes, tmp_path):
+    folder = figures.folder("03_test", "quick")
+    save(axes, folder)
+    first = {p.name: p.read_bytes() for p in folder.iterdir()}
+    figure, ax = plt.subplots()
+    save(ax, folder)
+    plt.close(figure)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == first

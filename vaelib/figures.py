@@ -1,0 +1,150 @@
+"""Style, drawing and saving: one function draws on an Axes that it is given, one function saves."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vaelib import __version__, paths
+from vaelib.provenance import commit
+
+
+class Method(NamedTuple):
+    """How a method is drawn in every figure."""
+
+    label: str
+    colour: str
+    linestyle: str
+
+
+# Okabe and Ito's colours, which readers with any colour vision can tell apart.
+METHODS: dict[str, Method] = {
+    "kl": Method("KL(q‖p)", "#000000", "-"),
+    "forward_kl": Method("KL(p‖q)", "#56B4E9", "-"),
+    "geometric_js": Method(r"$\mathrm{JS}^{G}_{\alpha}$", "#0072B2", "-"),
+    "dual_geometric_js": Method(r"$\mathrm{JS}^{G}_{*\alpha}$", "#D55E00", "-"),
+    "extended_geometric_js": Method(r"extended $\mathrm{JS}^{G}_{\alpha}$", "#009E73", "--"),
+    "resistor_average": Method("resistor average", "#009E73", "-"),
+    "mmd": Method("MMD", "#CC79A7", "-"),
+    "mmd_moments": Method("MMD of moments", "#CC79A7", "--"),
+}
+
+
+def use_style() -> None:
+    """Set the style of all figures."""
+    plt.style.use(Path(__file__).with_name("vaelib.mplstyle"))
+
+
+def folder(notebook: str, profile: str) -> Path:
+    """Where the results of a notebook go, made if it is not there: ``figures/<profile>/<notebook>``."""
+    place = paths.figures() / profile / notebook
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def band(
+    ax: Axes, table: pd.DataFrame, x: str, y: str, *, by: str | None = None, label: str = "{}", **style: Any
+) -> None:
+    """Draw means of `y` against `x` as lines, with bands of one standard deviation over the other columns.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    table
+        A tidy table; rows that share `x` (and `by`) are replicates, such as seeds.
+    x, y
+        Column names.
+    by
+        A column with one line for each of its values.
+    label
+        Label of a line; ``{}`` stands for the value of `by`.
+    style
+        Handed to :meth:`~matplotlib.axes.Axes.plot`.
+    """
+    for value, rows in table.groupby(by) if by else [("", table)]:
+        replicates = rows.groupby(x)[y]
+        mean, sd = replicates.mean(), replicates.std().fillna(0)
+        (line,) = ax.plot(mean.index, mean, label=label.replace("{}", str(value)), **style)
+        ax.fill_between(mean.index, mean - sd, mean + sd, color=line.get_color(), alpha=0.18, linewidth=0)
+
+
+def reference(ax: Axes, value: float, sd: float | None, label: str) -> None:
+    """Draw a paper's value as a grey horizontal line, with its spread where the paper gives one."""
+    ax.axhline(value, color="0.45", linewidth=1, linestyle=":", label=label, zorder=1)
+    if sd:
+        ax.axhspan(value - sd, value + sd, color="0.45", alpha=0.2, linewidth=0, zorder=0)
+
+
+def images(ax: Axes, samples: torch.Tensor, columns: int) -> None:
+    """Draw images ``(n, channels, height, width)``, bytes or in [0, 1], in a grid of so many columns."""
+    values = samples.detach().cpu().numpy() / (255 if samples.dtype == torch.uint8 else 1)
+    rows = -(-len(values) // columns)
+    padded = np.ones((rows * columns, *values.shape[1:]))
+    padded[: len(values)] = values
+    c, h, w = values.shape[1:]
+    grid = padded.reshape(rows, columns, c, h, w).transpose(0, 3, 1, 4, 2).reshape(rows * h, columns * w, c)
+    ax.imshow(grid.squeeze(-1) if c == 1 else grid, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    ax.set_axis_off()
+
+
+def save(
+    figure: Figure,
+    name: str,
+    *,
+    folder: Path,
+    data: pd.DataFrame,
+    caption: str,
+    claims: Sequence[str] = (),
+    runs: Iterable[str] = (),
+    parameters: dict[str, Any] | None = None,
+) -> None:
+    """Write a figure as png and pdf, the numbers in it as csv, and where it came from as json.
+
+    The same figure gives the same bytes, so that a redrawn one shows as unchanged.
+
+    Parameters
+    ----------
+    figure
+        What to save.
+    name
+        File name without its ending.
+    folder
+        From :func:`folder`.
+    data
+        What is drawn; the figure can be redrawn from it alone.
+    caption
+        What is seen, in a sentence.
+    claims
+        Ids of the claims that it tests.
+    runs
+        Keys of the runs that it was made of.
+    parameters
+        What the runs have in common.
+    """
+    note = {
+        "caption": caption,
+        "claims": list(claims),
+        "runs": sorted(set(runs)),
+        "parameters": parameters or {},
+        "vaelib": __version__,
+        "commit": commit(),
+        "torch": torch.__version__,
+    }
+    with tempfile.TemporaryDirectory(prefix="tmp-", dir=folder) as draft:
+        stem = Path(draft) / name
+        figure.savefig(stem.with_suffix(".png"), metadata={"Software": None})
+        figure.savefig(stem.with_suffix(".pdf"), metadata={"CreationDate": None, "Producer": None, "Creator": None})
+        data.to_csv(stem.with_suffix(".csv"), index=False, float_format="%.6g")
+        stem.with_suffix(".json").write_text(json.dumps(note, indent=1, ensure_ascii=False) + "\n")
+        for file in Path(draft).iterdir():
+            os.replace(file, folder / file.name)
