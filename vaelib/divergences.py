@@ -154,11 +154,12 @@ class _Normalised:
 
 
 def _excess(value: Tensor, above_one: Tensor) -> Tensor:
-    """The convex function x - 1 - log x at `value` = 1 + `above_one`, without cancellation near one."""
-    near = above_one.abs() < torch.finfo(value.dtype).eps ** 0.2
-    x = torch.where(near, above_one, 0.0)
+    """The convex function x - 1 - log x at `value` = 1 + `above_one`, to full precision near one as well."""
+    close, tiny = above_one.abs() < 0.5, above_one.abs() < torch.finfo(value.dtype).eps ** 0.2
+    log = torch.where(close, torch.where(close, above_one, 0.0).log1p(), torch.where(close, 1.0, value).log())
+    x = torch.where(tiny, above_one, 0.0)
     series = x * x * (1 / 2 - x * (1 / 3 - x * (1 / 4 - x * (1 / 5 - x / 6))))
-    return torch.where(near, series, above_one - torch.where(near, 1.0, value).log())
+    return torch.where(tiny, series, above_one - log)
 
 
 def _sum_last(values: Tensor, dims: int) -> Tensor:
@@ -193,7 +194,7 @@ def geometric_js(q: Distribution, p: Distribution, skew: SkewLike) -> Tensor:
 def dual_geometric_js(q: Distribution, p: Distribution, skew: SkewLike) -> Tensor:
     """Dual skew geometric Jensen-Shannon divergence (1-a) KL(G‖q) + a KL(G‖p): thesis eq. 37, α-VAE eqs. 7 and 8.
 
-    For Gaussians strictly convex in the skew, with one interior minimum, unless q = p.
+    For Gaussians strictly convex in the skew, with one interior minimum, unless q = p; other families need not be.
     """
     to_q, to_p = _kls(q, p, skew, to_mean=False)
     return (1 - skew) * to_q + skew * to_p
@@ -272,8 +273,8 @@ def optimal_skew(q: Distribution, p: Distribution, form: str, *, start: SkewLike
     """The skew that minimises the mean divergence over a batch, shape ``()``, without gradient.
 
     The extended form has it in closed form: KL(q‖p) / (KL(q‖p) + KL(p‖q)), α-VAE eq. 16. The others are found by
-    Newton's method in double precision, with a bisection where a step would leave the interval that holds the minimum;
-    the number of steps is fixed, so that it can be vectorised.
+    Newton's method in double precision, with a bisection where a step would leave the interval that holds the minimum
+    or is not half of the last one; the number of steps is fixed, so that it can be vectorised.
 
     Parameters
     ----------
@@ -290,12 +291,13 @@ def optimal_skew(q: Distribution, p: Distribution, form: str, *, start: SkewLike
         raise ValueError(f"form: {form!r} is not allowed; it has to be one of {', '.join(FORMS)}")
     q, p = _detached(q), _detached(p)
     reverse, forward = reverse_kl(q, p).mean(), forward_kl(q, p).mean()
-    skew = torch.as_tensor(start).detach().to(reverse)
+    skew = start = torch.as_tensor(start).detach().to(reverse)
     total = reverse + forward
     if form == "extended_geometric_js":
         skew = torch.where(total > 0, reverse / torch.where(total > 0, total, 1.0), skew)
         return skew.to(torch.get_default_dtype())
     low, high = torch.zeros_like(skew), torch.ones_like(skew)
+    last = high
     for _ in range(iterations):
         one, two, three = _log_normaliser_derivatives(q, p, skew)
         if form == "geometric_js":  # = (1-a)^2 KL(q‖p) + a^2 KL(p‖q) + log Z(a)
@@ -303,8 +305,12 @@ def optimal_skew(q: Distribution, p: Distribution, form: str, *, start: SkewLike
         else:  # the dual is (2a-1) (log Z)'(a) - log Z(a)
             slope, curvature = one + (2 * skew - 1) * two, 3 * two + (2 * skew - 1) * three
         low, high = torch.where(slope < 0, skew, low), torch.where(slope > 0, skew, high)
-        step = skew - slope / curvature
-        skew = torch.where((step >= low) & (step <= high), step, torch.where(slope == 0, skew, (low + high) / 2))
+        newton = skew - slope / curvature
+        size = (newton - skew).abs()
+        fast = (newton >= low) & (newton <= high) & ((size <= last / 2) | (size <= 1e-12 * skew))
+        step = torch.where(fast, newton, (low + high) / 2)
+        skew, last = step, (step - skew).abs()
+    skew = torch.where(total > 0, skew, start)
     return skew.to(torch.get_default_dtype())
 
 
