@@ -5,6 +5,7 @@ Bernoulli likelihood, summed over pixels) for all. Each contestant trains a few 
 that a machine whose speed drifts is fair to all; the best round counts. Run with ``make bench``.
 """
 
+import itertools
 import os
 import platform
 import tempfile
@@ -94,7 +95,7 @@ def plain_bodies(network: str) -> tuple[nn.Module, nn.Module]:
         return [nn.ConvTranspose2d(32, 32, 4, 2, 1), nn.ReLU()]
 
     def full(*sizes: int) -> list[nn.Module]:
-        return [layer for a, b in zip(sizes, sizes[1:]) for layer in (nn.Linear(a, b), nn.ReLU())]
+        return [layer for a, b in itertools.pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())]
 
     encoder = nn.Sequential(*down(1), *down(32), *down(32), nn.Flatten(), *full(512, 256, 256), nn.Linear(256, 20))
     shaped = nn.Unflatten(1, (32, 4, 4))

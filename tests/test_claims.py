@@ -79,8 +79,10 @@ def test_records_merge_and_stay(tmp_path):
     ledger.record("avae/t3/mnist/js", [0.2], dataset="mnist", epochs=100)
     again = Ledger(tmp_path)
     assert set(again.records()) == {"avae/t3/mnist/js", "thesis/c1"}
-    assert again.records()["avae/t3/mnist/js"]["measured"] == [0.2]
-    assert again.records()["thesis/c1"]["note"] == "how"
+    assert again.records()["avae/t3/mnist/js"]["mnist"]["measured"] == [0.2]
+    assert again.records()["thesis/c1"]["mnist5k"]["note"] == "how"
+    again.record("thesis/c1", [0.02], dataset="mnist", epochs=100)
+    assert list(again.table().loc["thesis/c1", "scale"]) == ["mnist, 100 epochs", "mnist5k, 3 epochs"]
     assert json.loads((tmp_path / "claims.json").read_text()) == again.records()
     assert [p.name for p in tmp_path.iterdir()] == ["claims.json"]
 
@@ -100,7 +102,7 @@ def test_the_table(tmp_path):
     ledger.record("avae/t3/mnist/dual", [0.37123, 0.3691], dataset="mnist", epochs=12)
     ledger.record("thesis/c1", [0.01, 0.02], dataset="mnist", epochs=100)
     table = ledger.table(["avae/t3/mnist/dual", "thesis/c1", "thesis/c2"])
-    assert table.loc["avae/t3/mnist/dual", "measured"] == "0.37 ± 0.0015 (n = 2)"
+    assert table.loc["avae/t3/mnist/dual", "measured"] == "0.37 ± 0.002 (n = 2)"
     assert table.loc["avae/t3/mnist/dual", "scale"] == "mnist, 12 epochs"
     assert table.loc["thesis/c1", "measured"].startswith("margin 0.015 ±")
     assert table.loc["thesis/c2", "verdict"] == SMALL

@@ -35,6 +35,7 @@ def project(tmp_path, monkeypatch):
     write("01_good", FIGURE)
     write("02_bad", "x = 1", "raise ArithmeticError('it does not add up')", "y = 2")
     (tmp_path / "notebooks" / "profiles" / "quick.yaml").write_text("01_good: {}\n")
+    (tmp_path / "notebooks" / "profiles" / "twice.yaml").write_text("01_good: [{count: 1}, {count: 2}]\n")
     (tmp_path / "notebooks" / "profiles" / "small.yaml").write_text("01_good: {count: 1, rate: 1e-3}\n")
     monkeypatch.setattr(paths, "project", lambda: tmp_path)
     return tmp_path
@@ -78,6 +79,15 @@ def test_parameters_arrive_with_their_types(project):
     done = nbformat.read(project / "build" / "small" / "01_good.ipynb", as_version=4)
     (text,) = [o.text for c in done.cells if c.cell_type == "code" for o in c.outputs]
     assert text == "5 1 0.001 [4, 5] True\n"
+
+
+def test_a_profile_can_run_a_notebook_again_with_other_parameters(project):
+    assert call("figures", "--only", "01", "--profile", "twice", "--jobs", "2").exit_code == 0
+    texts = []
+    for stem in ("01_good", "01_good-2"):
+        done = nbformat.read(project / "build" / "twice" / f"{stem}.ipynb", as_version=4)
+        texts += [o.text.split()[1] for c in done.cells if c.cell_type == "code" for o in c.outputs]
+    assert texts == ["1", "2"]
 
 
 @pytest.mark.parametrize(

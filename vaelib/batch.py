@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +40,8 @@ def notebooks(only: Iterable[str] = ()) -> list[Path]:
     return [file for file in found if not only or file.stem.startswith(tuple(only))]
 
 
-def settings(profile: str) -> dict[str, dict[str, Any]]:
-    """The parameters that a profile gives to each notebook.
+def settings(profile: str) -> dict[str, list[dict[str, Any]]]:
+    """The parameters that a profile gives to each notebook: one set for each time that it is to be run.
 
     Raises
     ------
@@ -52,7 +53,8 @@ def settings(profile: str) -> dict[str, dict[str, Any]]:
     if not file.exists():
         names = ", ".join(sorted(f.stem for f in folder.glob("*.yaml"))) or "none"
         raise FileNotFoundError(f"profile: {profile!r} is not allowed; in {folder} there are {names}")
-    return {stem: given or {} for stem, given in (yaml.safe_load(file.read_text()) or {}).items()}
+    text = yaml.safe_load(file.read_text()) or {}
+    return {stem: given if isinstance(given, list) else [given or {}] for stem, given in text.items()}
 
 
 def checked(notebook: Path, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,8 +136,16 @@ def run(notebook: Path, parameters: Mapping[str, Any], output: Path) -> Outcome:
 
 
 def run_all(work: Iterable[tuple[Path, Mapping[str, Any]]], folder: Path, jobs: int) -> Iterable[Outcome]:
-    """Execute notebooks into a folder, so many at a time; outcomes come as they are ready."""
-    calls = [joblib.delayed(run)(notebook, given, folder / notebook.name) for notebook, given in work]
+    """Execute notebooks into a folder, so many at a time; outcomes come as they are ready.
+
+    A notebook that comes again, with other parameters, gets a number in the name of its executed copy.
+    """
+    times: Counter[str] = Counter()
+    calls = []
+    for notebook, given in work:
+        times[notebook.stem] += 1
+        number = f"-{times[notebook.stem]}" if times[notebook.stem] > 1 else ""
+        calls.append(joblib.delayed(run)(notebook, given, folder / f"{notebook.stem}{number}.ipynb"))
     return joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(calls)
 
 

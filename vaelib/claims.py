@@ -64,7 +64,7 @@ class Claim:
     @property
     def stated(self) -> str:
         """What the paper states, in short: ``0.36 ± 0.001 (n = 5)``, or ``holds``."""
-        return "holds" if self.value is None else number(self.value, self.sd, self.n)
+        return "holds" if self.value is None else _number(self.value, self.sd, self.n, digits=3)
 
     @property
     def scale(self) -> str:
@@ -72,10 +72,10 @@ class Claim:
         return _scale(self.data, self.epochs)
 
 
-def number(mean: float, sd: float | None = None, n: int | None = None) -> str:
-    """A mean with its spread and count, to three significant digits."""
-    spread = "" if sd is None or math.isnan(sd) else f" ± {sd:.2g}"
-    return f"{mean:.3g}{spread}" + (f" (n = {n})" if n else "")
+def _number(mean: float, sd: float | None, n: int | None, digits: int) -> str:
+    """A mean to so many significant digits, with its spread and count."""
+    spread = "" if sd is None else f" ± {sd:.{digits - 1}g}"
+    return f"{mean:.{digits}g}{spread}" + (f" (n = {n})" if n else "")
 
 
 def _scale(data: str | None, epochs: int | None) -> str:
@@ -157,8 +157,8 @@ class Ledger:
     def __init__(self, folder: Path):
         self.file = Path(folder) / "claims.json"
 
-    def records(self) -> dict[str, dict[str, Any]]:
-        """What is recorded, by claim."""
+    def records(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """What is recorded, by claim and by data set (``""`` for theory)."""
         return json.loads(self.file.read_text(encoding="utf-8")) if self.file.exists() else {}
 
     def record(
@@ -171,7 +171,7 @@ class Ledger:
         runs: Iterable[str] = (),
         note: str = "",
     ) -> None:
-        """Record what was measured, in the place of an earlier record of the same claim.
+        """Record what was measured, in the place of an earlier record of the same claim on the same data set.
 
         Parameters
         ----------
@@ -199,28 +199,34 @@ class Ledger:
             raise ValueError(
                 f"measured: {values} is not allowed for claim {claim!r}; it has to be one or more finite numbers"
             )
-        entry = {"measured": values, "dataset": dataset, "epochs": epochs, "runs": sorted(set(runs)), "note": note}
-        text = json.dumps(self.records() | {claim: entry}, indent=1, sort_keys=True, ensure_ascii=False)
+        records = self.records()
+        entry = {"measured": values, "epochs": epochs, "runs": sorted(set(runs)), "note": note}
+        records.setdefault(claim, {})[dataset or ""] = entry
+        text = json.dumps(records, indent=1, sort_keys=True, ensure_ascii=False)
         draft = self.file.with_suffix(".tmp")
         draft.write_text(text + "\n", encoding="utf-8")
         os.replace(draft, self.file)
 
     def table(self, claims: Iterable[str] | None = None) -> pd.DataFrame:
-        """The verdicts: one row a claim, of all that are recorded or of those named."""
+        """The verdicts: one row a claim and data set, of all that are recorded or of those named.
+
+        What was measured is shown to two digits, which hold on any machine; the file beside the figures has all.
+        """
         records = self.records()
         rows = []
         for claim in map(get, records if claims is None else claims):
-            entry = records.get(claim.id)
             row = {"claim": claim.id, "statement": claim.says, "paper": claim.stated}
-            if entry is None:
-                row |= {"measured": "—", "scale": "—", "verdict": VERDICTS[3]}
-            else:
+            for dataset, entry in records.get(claim.id, {}).items():
                 values = np.asarray(entry["measured"])
-                sd = values.std(ddof=1) if len(values) > 1 else None
+                spread = values.std(ddof=1) if len(values) > 1 else None
                 margin = "margin " if claim.value is None else ""
-                row["measured"] = margin + number(values.mean(), sd, len(values))
-                row["scale"] = _scale(entry["dataset"], entry["epochs"])
-                row["verdict"] = verdict(claim, values, entry["dataset"], entry["epochs"])
-            rows.append(row)
+                measured = {
+                    "measured": margin + _number(values.mean(), spread, len(values), digits=2),
+                    "scale": _scale(dataset, entry["epochs"]),
+                    "verdict": verdict(claim, values, dataset, entry["epochs"]),
+                }
+                rows.append(row | measured)
+            if claim.id not in records:
+                rows.append(row | {"measured": "—", "scale": "—", "verdict": VERDICTS[3]})
         columns = ["claim", "statement", "paper", "measured", "scale", "verdict"]
         return pd.DataFrame(rows, columns=columns).set_index("claim")

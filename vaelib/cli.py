@@ -40,10 +40,11 @@ def figures(profile: str, only: tuple[str, ...], jobs: int, parameters: tuple[tu
     from vaelib import batch, report
 
     with _plainly():
-        given = batch.settings(profile)
+        settings = batch.settings(profile)
         work = [
-            (file, batch.checked(file, {"profile": profile, **given.get(file.stem, {}), **dict(parameters)}))
+            (file, batch.checked(file, {"profile": profile, **given, **dict(parameters)}))
             for file in batch.notebooks(only)
+            for given in settings.get(file.stem, [{}])
         ]
         if refresh and any(injected for _, injected in work):
             raise ValueError("refresh: notebooks are kept with their default parameters; leave out -p and --profile")
