@@ -34,7 +34,7 @@ def bits(results):
 def test_a_sweep_returns_tidy_tables(some, store, capsys):
     experiments = some(landscape=5)
     results = sweep(experiments, store=store, workers=1)
-    assert "0 found in the store, 4 to run (4 new)" in capsys.readouterr().err
+    assert "0 found in the store, 4 to run (4 new)" in capsys.readouterr().out
     assert results.keys == [e.key for e in experiments]
     history = results.history
     assert len(history) == 4 * 4
@@ -62,7 +62,7 @@ def test_a_second_sweep_is_served_from_the_store(some, store, capsys, monkeypatc
     capsys.readouterr()
     monkeypatch.setattr(runs, "train", lambda *a, **k: pytest.fail("trained again"))
     again = sweep(some(), store=store)
-    assert "4 found in the store, none to run" in capsys.readouterr().err
+    assert "4 found in the store, none to run" in capsys.readouterr().out
     pd.testing.assert_frame_equal(again.history, first.history)
 
 
@@ -72,7 +72,7 @@ def test_why_a_run_is_run_again_is_said(some, store, tiny, capsys, monkeypatch):
     def said(**options):
         capsys.readouterr()
         sweep(experiments, store=store, workers=1, **options)
-        return capsys.readouterr().err
+        return capsys.readouterr().out
 
     sweep(experiments[:1], store=store)
     assert "1 found in the store, 1 to run (1 new)" in said()

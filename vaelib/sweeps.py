@@ -1,6 +1,5 @@
 """Sweeps: lists of experiments, each trained once, and the tables of what they gave."""
 
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -169,7 +168,7 @@ def _why_run(entry: Entry | None, fingerprint: str | None, *, weights: bool, for
 def _announce(found: int, reasons: list[str]) -> None:
     counts = ", ".join(f"{reasons.count(why)} {why}" for why in dict.fromkeys(reasons))
     to_run = f"{len(reasons)} to run ({counts})" if counts else "none to run"
-    tqdm.write(f"runs: {found} found in the store, {to_run}", sys.stderr)
+    tqdm.write(f"runs: {found} found in the store, {to_run}")
 
 
 def _stacks(experiments: list[Experiment], store: Store) -> list[list[Experiment]]:
