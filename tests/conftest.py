@@ -1,8 +1,12 @@
+import numpy as np
 import pytest
 import torch
 
 from vaelib import datasets
 from vaelib.store import Store
+
+
+torch.set_num_threads(1)  # as a run is trained; more threads only get into each other's way on small tensors
 
 
 @pytest.fixture(autouse=True)
@@ -25,8 +29,6 @@ def tiny(tmp_path):
     for image, (x, y, size) in zip(images, torch.randint(4, 16, (240, 3), generator=generator).tolist()):
         image[0, y : y + size, x : x + size] = 255
     file = tmp_path / "squares.npz"
-    import numpy as np
-
     np.savez(file, train=images[:200].numpy(), test=images[200:].numpy())
     name = f"npz:{file}"
     assert datasets.load(name).shape == (1, 32, 32)

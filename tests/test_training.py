@@ -107,7 +107,8 @@ def test_a_resumed_training_gives_the_same_bits(update):
 @pytest.mark.parametrize("update", ["gradient", "newton", "fixed"])
 def test_a_stack_is_its_members_trained_alone(network, update):
     members = [
-        learned(network=network, skew_update=update, seed=k, skew=0.2 + 0.3 * k, weight=1.0 + k) for k in range(3)
+        learned(network=network, skew_update=update, seed=k, skew=0.2 + 0.3 * k, weight=1.0 + k, learning_rate=1e-4)
+        for k in range(3)
     ]
     stack = start(*members)
     together = [stack.run_epoch() for _ in range(2)]
