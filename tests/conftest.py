@@ -5,7 +5,6 @@ import torch
 from vaelib import datasets
 from vaelib.store import Store
 
-
 torch.set_num_threads(1)  # as a run is trained; more threads only get into each other's way on small tensors
 
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -118,6 +119,19 @@ def test_a_stack_is_close_to_runs_alone(some, tmp_path):
     assert stacked_store.get(experiments[0].key).provenance["stack"] == 4
     numbers = alone.select_dtypes("number").columns
     pd.testing.assert_frame_equal(stacked[numbers], alone[numbers], rtol=1e-3, atol=1e-5)
+
+
+def test_a_sweep_runs_on_the_backend_that_the_user_sets(some, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    experiments = some()[:2]
+    expected = bits(sweep(experiments, store=Store(tmp_path / "a"), workers=1))
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster),
+        joblib.parallel_config("dask"),
+    ):
+        found = bits(sweep(experiments, store=Store(tmp_path / "b")))
+    pd.testing.assert_frame_equal(found, expected, check_exact=True)
 
 
 def test_stacks_hold_what_can_share_a_step(some, store):
