@@ -1,10 +1,16 @@
+import os
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from vaelib import datasets
 from vaelib.store import Store
 
+# Timings are never asserted; a check before landing must not depend on luck, while a run by hand goes on searching.
+settings.register_profile("default", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("default")
 torch.set_num_threads(1)  # as a run is trained; more threads only get into each other's way on small tensors
 
 

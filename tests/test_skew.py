@@ -29,7 +29,7 @@ def test_newton_finds_the_minimum_of_the_batchs_mean(family, form):
     assert mean(found) <= min(map(mean, grid)) + 1e-12
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from(sorted(FORMS)),
     st.lists(st.tuples(st.floats(-8, 8), st.floats(-16, 16)), min_size=1, max_size=4),
@@ -44,6 +44,8 @@ def test_it_is_found_for_any_widths_from_any_start(form, moments, start):
         return
     best = FORMS[form](q, p, found).mean()
     for other in (found - 1e-4, found + 1e-4, torch.tensor(start, dtype=D)):
+        if abs(other - found) < 1e-5:
+            continue  # the promise is 1e-6 in the skew; between two such tiny ones the divergence may still differ
         assert best <= FORMS[form](q, p, other.clamp(0, 1)).mean() * (1 + 1e-9)
 
 
