@@ -21,7 +21,7 @@ def vae():
 
 
 def terms(vae, objective, progress=END):
-    return objective(vae, X, objective.noise(vae, len(X), torch.Generator().manual_seed(1)), progress)
+    return objective(vae, X, objective.noise(vae, X.shape, torch.Generator().manual_seed(1)), progress)
 
 
 @pytest.mark.parametrize("divergence", DIVERGENCES)
@@ -105,3 +105,13 @@ def test_a_skew_learned_from_an_end_has_finite_gradients(vae, form, skew):
     assert objective.skew.value.grad.isfinite()
     inward = 1 if skew == 0 else -1
     assert -objective.skew.value.grad * inward > 0, "the first step leads out of the unit interval"
+
+
+def test_a_corrupted_sample_is_encoded_and_the_clean_one_is_the_target(vae):
+    objective = ELBO("kl", corruption=0.7)
+    noise = objective.noise(vae, X.shape, torch.Generator().manual_seed(1))
+    terms = objective(vae, X, noise, torch.tensor(0.0))
+    posterior = vae.posterior((X + 0.7 * noise["input"]).clamp(0, 1))
+    z = vae.latent.sample(posterior, noise["posterior"])
+    torch.testing.assert_close(terms["distortion"], -vae.likelihood(z).log_prob(X))
+    torch.testing.assert_close(terms["rate"], divergences.reverse_kl(posterior, vae.prior))

@@ -31,7 +31,7 @@ class Experiment:
         :data:`~vaelib.vae.LIKELIHOODS`, :data:`~vaelib.objectives.DIVERGENCES`.
     latents
         Number of latent dimensions.
-    weight, capacity, skew, skew_update
+    weight, capacity, corruption, skew, skew_update
         As :class:`~vaelib.objectives.ELBO` takes them; the last two only with a divergence that has a skew.
     epochs, batch_size, learning_rate, skew_learning_rate
         As :class:`~vaelib.training.Training` takes them; a learned skew's rate is by default the networks'.
@@ -54,6 +54,7 @@ class Experiment:
     divergence: str = "kl"
     weight: float = 1.0
     capacity: float | None = None
+    corruption: float | None = None
     skew: float | None = None
     skew_update: str | None = None
     epochs: int = 10
@@ -80,6 +81,7 @@ class Experiment:
             ("latents", 1, math.inf),
             ("weight", 0, math.inf),
             ("capacity", 0, math.inf),
+            ("corruption", 0, math.inf),
             ("skew", 0, 1),
             ("epochs", 1, math.inf),
             ("batch_size", 1, math.inf),
@@ -134,12 +136,31 @@ class Experiment:
         vae = VAE(encoder, decoder, latent, LIKELIHOODS[self.likelihood])
         initialise(vae, training.generator("cpu", self.seed, "start"))
         skew = {} if self.skew is None else {"skew": self.skew, "skew_update": self.skew_update}
-        return Trainee(vae, ELBO(self.divergence, weight=self.weight, capacity=self.capacity or 0.0, **skew))
+        objective = ELBO(
+            self.divergence, weight=self.weight, capacity=self.capacity or 0.0, corruption=self.corruption, **skew
+        )
+        return Trainee(vae, objective)
 
     def structure(self) -> tuple[Any, ...]:
         """What has to be equal for experiments to be trained in one stack: all but what is a tensor's value."""
-        free = {"seed", "skew", "weight", "capacity"}
-        return tuple((name, value) for name, value in asdict(self).items() if name not in free)
+        free = {"seed", "skew", "weight", "capacity", "corruption"}
+        return tuple((name, value is None if name in free else value) for name, value in asdict(self).items())
+
+
+METHODS: dict[str, dict[str, Any]] = {
+    "kl": {"divergence": "kl"},
+    "beta4": {"divergence": "kl", "weight": 4.0},
+    "mmd": {"divergence": "mmd", "weight": 500.0},
+    "forward_kl": {"divergence": "forward_kl"},
+    "geometric_js": {"divergence": "geometric_js"},
+    "dual_geometric_js": {"divergence": "dual_geometric_js"},
+    "learned_js": {"divergence": "geometric_js", "skew_update": "gradient"},
+    "learned_dual": {"divergence": "dual_geometric_js", "skew_update": "gradient"},
+}
+"""What the papers compare (α-VAE table 1, thesis tables 3 and 4): fields of an :class:`Experiment`.
+
+The skews are fixed at, or start from, one half.
+"""
 
 
 def description(entry: Entry) -> Experiment:
@@ -148,7 +169,7 @@ def description(entry: Entry) -> Experiment:
 
 
 def trained(entry: Entry) -> Trainee:
-    """The trained model and objective of a stored run, ready to be evaluated.
+    """The trained model and objective of a stored run, ready to be evaluated, on the accelerator where there is one.
 
     Raises
     ------
@@ -159,4 +180,4 @@ def trained(entry: Entry) -> Trainee:
         raise ValueError(f"weights: run {entry.key[:12]} was stored without; sweep it with weights=True")
     trainee = description(entry).build(tuple(entry.provenance["shape"]))
     trainee.load_state_dict(entry.weights())
-    return trainee.eval()
+    return trainee.to("cuda" if torch.cuda.is_available() else "cpu").eval()

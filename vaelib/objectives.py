@@ -4,7 +4,7 @@ Everything that a sweep varies (skew, weight, capacity) is a parameter or a buff
 stacked and trained in one vectorised step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,11 @@ DIVERGENCES = (*CLOSED, *FORMS, *SAMPLED)
 SKEW_UPDATES = ("fixed", "gradient", "newton")
 
 
+def corrupt(x: Tensor, noise: Tensor, sd: float | Tensor) -> Tensor:
+    """Samples with so much noise on them, clipped to [0, 1]: the input of the α-VAE paper's figure 5."""
+    return (x + sd * noise).clamp(0, 1)
+
+
 class ELBO(nn.Module):
     r"""Distortion plus a weighted divergence of posterior and prior.
 
@@ -54,6 +59,9 @@ class ELBO(nn.Module):
         C, in nats.
     skew
         Start of the skew in [0, 1], of the forms that have one.
+    corruption
+        Standard deviation of Gaussian noise on what is encoded, clipped to [0, 1], in training and in tests; the
+        distortion is that of the clean sample. None: the samples are encoded as they are.
     skew_update
         ``"fixed"``; ``"gradient"``: a trained parameter, as in the papers; ``"newton"``: the minimiser of the
         batch's mean divergence, found anew in each step. By the envelope theorem the encoder's gradient is that of
@@ -62,6 +70,7 @@ class ELBO(nn.Module):
 
     weight: Tensor
     capacity: Tensor
+    corruption: Tensor | None
 
     def __init__(
         self,
@@ -69,6 +78,7 @@ class ELBO(nn.Module):
         *,
         weight: float = 1.0,
         capacity: float = 0.0,
+        corruption: float | None = None,
         skew: float = 0.5,
         skew_update: str = "fixed",
     ):
@@ -76,17 +86,21 @@ class ELBO(nn.Module):
         self.divergence = divergence
         self.register_buffer("weight", torch.tensor(float(weight)))
         self.register_buffer("capacity", torch.tensor(float(capacity)))
+        self.register_buffer("corruption", None if corruption is None else torch.tensor(float(corruption)))
         self.skew = Skew(skew) if divergence in FORMS else None
         self.skew_update = skew_update
         if self.skew is not None and skew_update != "gradient":
             self.skew.requires_grad_(False)
 
-    def noise(self, vae: VAE, n: int, generator: torch.Generator) -> Noise:
-        """All random numbers that n samples need, each of length n along its first axis."""
+    def noise(self, vae: VAE, shape: Sequence[int], generator: torch.Generator) -> Noise:
+        """All random numbers that samples ``(n, ...)`` of a shape need, each of length n along its first axis."""
+        n = shape[0]
         noise = {"posterior": vae.latent.noise(n, generator)}
         if self.divergence in SAMPLED:
             width = vae.latent.outputs if self.divergence == "mmd_moments" else vae.latent.code
             noise["prior"] = torch.randn(n, width, generator=generator, device=generator.device)
+        if self.corruption is not None:
+            noise["input"] = torch.randn(shape, generator=generator, device=generator.device)
         return noise
 
     def forward(self, vae: VAE, x: Tensor, noise: Noise, progress: Tensor) -> Terms:
@@ -99,7 +113,7 @@ class ELBO(nn.Module):
         x
             Samples ``(n, *shape)`` in [0, 1].
         noise
-            From :meth:`noise`, for the same n.
+            From :meth:`noise`, for the same shape.
         progress
             How far the training has come, from 0 to 1, shape ``()``.
 
@@ -109,7 +123,8 @@ class ELBO(nn.Module):
             ``loss``, ``distortion`` (-log p(x|z) at one sample), ``rate`` (KL(q‖p), whatever the divergence) and
             ``divergence``, each ``(n,)``, in nats.
         """
-        posterior, prior = vae.posterior(x), vae.prior
+        seen = x if self.corruption is None else corrupt(x, noise["input"], self.corruption)
+        posterior, prior = vae.posterior(seen), vae.prior
         z = vae.latent.sample(posterior, noise["posterior"])
         distortion = -vae.likelihood(z).log_prob(x)
         rate = divergences.reverse_kl(posterior, prior)

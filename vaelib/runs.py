@@ -94,6 +94,7 @@ def train(
         stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False))
         data = _dataset(first.dataset, fingerprints[first.dataset])
         test = data.test.to(device)
+        inputs = [_inputs(e, test) for e in group]
         process = training.Training(
             [e.build(data.shape) for e in group],
             [e.seed for e in group],
@@ -111,13 +112,13 @@ def train(
         else:
             progress = [Checkpoint(0, [], None, 0.0, {}) for _ in group]
             for k, e in enumerate(group):
-                _measure(progress[k], e, process.member(k), test, 0, {})
+                _measure(progress[k], e, process.member(k), inputs[k], test, 0, {})
         for _ in range(process.epoch):
             yield 0
         while process.epoch < first.epochs:
             started = time.perf_counter()
             for k, row in enumerate(process.run_epoch()):
-                _measure(progress[k], group[k], process.member(k), test, process.epoch, row)
+                _measure(progress[k], group[k], process.member(k), inputs[k], test, process.epoch, row)
             due = process.epoch % checkpoint_every == 0 and process.epoch < first.epochs
             for k, e in enumerate(group):
                 progress[k].seconds += (time.perf_counter() - started) / len(group)
@@ -131,24 +132,37 @@ def train(
             runs.write(
                 e.canonical(),
                 history=history,
-                metrics=_final_metrics(trainee, test, history),
+                metrics=_final_metrics(trainee, inputs[k], history),
                 provenance=_provenance(device, threads, progress[k].seconds, len(group), data),
                 landscape=progress[k].landscape,
                 weights=tensors,
             )
 
 
+def _inputs(e: Experiment, test: torch.Tensor) -> torch.Tensor:
+    """Test samples as a run's encoder gets them: the same noise at every epoch."""
+    if e.corruption is None:
+        return test
+    return evaluation.noisy(test, e.corruption, training.generator(test.device, e.seed, "test input"))
+
+
 def _measure(
-    progress: Checkpoint, e: Experiment, trainee: Trainee, test: torch.Tensor, epoch: int, row: dict[str, float]
+    progress: Checkpoint,
+    e: Experiment,
+    trainee: Trainee,
+    inputs: torch.Tensor,
+    test: torch.Tensor,
+    epoch: int,
+    row: dict[str, float],
 ) -> None:
     """Add an epoch to a run's history: what training saw, what the test set shows, and its optimal skew."""
     trainee.eval()
     noise = training.generator(test.device, e.seed, "test")
     tested = evaluation.mean_terms(trainee, test, noise)
-    tested["reconstruction"] = evaluation.reconstruction_error(trainee.vae, test).double().mean().item()
+    tested["reconstruction"] = evaluation.reconstruction_error(trainee.vae, inputs, test).double().mean().item()
     seen = {name if name in ("skew", "seconds") else f"train_{name}": value for name, value in row.items()}
     entry = {"epoch": epoch, **seen, **{f"test_{name}": value for name, value in tested.items()}}
-    posterior, prior = evaluation.posterior(trainee.vae, test), trainee.vae.prior
+    posterior, prior = evaluation.posterior(trainee.vae, inputs), trainee.vae.prior
     if e.skew is not None:
         entry.setdefault("skew", e.skew)
         entry["optimal_skew"] = float(optimal_skew(posterior, prior, e.divergence))
@@ -158,9 +172,9 @@ def _measure(
         progress.landscape = table if progress.landscape is None else pd.concat([progress.landscape, table])
 
 
-def _final_metrics(trainee: Trainee, test: torch.Tensor, history: pd.DataFrame) -> dict[str, Any]:
+def _final_metrics(trainee: Trainee, inputs: torch.Tensor, history: pd.DataFrame) -> dict[str, Any]:
     """The last row of the history and what is measured once, at the end."""
-    posterior, prior = evaluation.posterior(trainee.vae, test), trainee.vae.prior
+    posterior, prior = evaluation.posterior(trainee.vae, inputs), trainee.vae.prior
     rates = evaluation.latent_rates(posterior, prior)
     return {
         **history.drop(columns="seconds").iloc[-1].to_dict(),

@@ -164,7 +164,8 @@ class Training:
             torch.manual_seed(derive(self.seeds[0], "global", self.epoch))
             for first in range(0, steps, _BLOCK):
                 block = orders[:, first * self.batch_size : (first + _BLOCK) * self.batch_size]
-                noises = [m.objective.noise(m.vae, block.shape[1], g) for m, g in zip(self._members, generators)]
+                shape = (block.shape[1], *self.images.shape[1:])
+                noises = [m.objective.noise(m.vae, shape, g) for m, g in zip(self._members, generators)]
                 noise = {name: torch.stack([n[name] for n in noises]) for name in noises[0]}
                 terms = []
                 for step, index in enumerate(block.split(self.batch_size, dim=1), start=first):
