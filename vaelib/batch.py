@@ -152,10 +152,11 @@ def run_all(work: Iterable[tuple[Path, Mapping[str, Any]]], folder: Path, jobs: 
 def keep(output: Path, notebook: Path) -> None:
     """Put an executed copy in a notebook's place, for it to be committed.
 
-    What differs from run to run goes: papermill's metadata, times, and what was written to stderr.
+    What differs from run to run goes: papermill's metadata, times, the state of widgets, and what was written to stderr.
     """
     executed = nbformat.read(output, as_version=4)
-    executed.metadata.pop("papermill", None)
+    for transient in ("papermill", "widgets"):
+        executed.metadata.pop(transient, None)
     executed.metadata["language_info"] = {"name": "python"}
     for cell in executed.cells:
         cell.metadata = nbformat.from_dict({"tags": cell.metadata.tags} if cell.metadata.get("tags") else {})

@@ -110,6 +110,20 @@ def get(claim: str) -> Claim:
     return _book()[claim]
 
 
+def counterpart(dataset: str) -> str:
+    """The papers' data set that a data set stands for, whole or not: ``mnist`` for ``mnist5k``."""
+    return {"mnist5k": "mnist", "sprites": "dsprites"}.get(dataset.split(":")[0], dataset)
+
+
+def recorded_as(dataset: str, likelihood: str) -> str:
+    """The data set's name in the ledger: with the likelihood where it is not the one of the α-VAE paper's table 2.
+
+    That lists squared error for MNIST and a Bernoulli likelihood for the others.
+    """
+    listed = "gaussian" if counterpart(dataset) == "mnist" else "bernoulli"
+    return dataset if likelihood == listed else f"{dataset}, {likelihood}"
+
+
 def paper_table(claims: Iterable[str]) -> pd.DataFrame:
     """What the papers state: one row a claim."""
     rows = [(c.says, c.stated, c.scale) for c in map(get, claims)]

@@ -21,7 +21,8 @@ from vaelib.vae import VAE, pixels
 _BATCH = 500
 
 
-def _batches(model: torch.nn.Module, samples: Tensor) -> Iterator[Tensor]:
+def batches(model: torch.nn.Module, samples: Tensor) -> Iterator[Tensor]:
+    """Samples in parts, on the model's device, as the networks take them."""
     device = next(model.parameters()).device
     return (pixels(batch.to(device)) for batch in samples.split(_BATCH))
 
@@ -29,7 +30,7 @@ def _batches(model: torch.nn.Module, samples: Tensor) -> Iterator[Tensor]:
 @torch.no_grad()
 def posterior(vae: VAE, samples: Tensor) -> Distribution:
     """q(z|x) of all samples: batch shape ``(n,)``."""
-    return vae.latent.posterior(torch.cat([vae.encoder(x) for x in _batches(vae, samples)]))
+    return vae.latent.posterior(torch.cat([vae.encoder(x) for x in batches(vae, samples)]))
 
 
 @torch.no_grad()
@@ -47,7 +48,7 @@ def reconstruction_error(vae: VAE, samples: Tensor, targets: Tensor | None = Non
     targets
         What is compared with, `samples` themselves by default (clean images, when `samples` are noisy).
     """
-    pairs = zip(_batches(vae, samples), _batches(vae, samples if targets is None else targets))
+    pairs = zip(batches(vae, samples), batches(vae, samples if targets is None else targets))
     return torch.cat([(vae.reconstruct(x) - target).square().flatten(1).sum(1) for x, target in pairs])
 
 
@@ -62,7 +63,7 @@ def mean_terms(trainee: Trainee, samples: Tensor, generator: torch.Generator) ->
     """The objective's terms on samples, averaged: what it minimises, with the skew as it stands."""
     totals: dict[str, float] = {}
     done = torch.ones((), device=generator.device)
-    for x in _batches(trainee, samples):
+    for x in batches(trainee, samples):
         terms = trainee(x, trainee.objective.noise(trainee.vae, x.shape, generator), done)
         for name, term in terms.items():
             totals[name] = totals.get(name, 0.0) + term.double().sum().item()
@@ -139,7 +140,7 @@ def log_weights(
     """
     proposal, prior = proposal or vae.posterior, vae.prior
     rows = []
-    for x in (x for batch in _batches(vae, samples) for x in batch[:, None]):
+    for x in (x for batch in batches(vae, samples) for x in batch[:, None]):
         r, weights = proposal(x), []
         for count in [_BATCH] * (draws // _BATCH) + [draws % _BATCH] * (draws % _BATCH > 0):
             z = vae.latent.sample(r, vae.latent.noise(count, generator))
@@ -188,7 +189,7 @@ def surgery(vae: VAE, samples: Tensor, generator: torch.Generator, *, draws: int
     """
     q, n = posterior(vae, samples), len(samples)
     chosen = torch.randperm(n, generator=generator, device=generator.device)[:draws]
-    own = vae.latent.posterior(torch.cat([vae.encoder(x) for x in _batches(vae, samples[chosen.to(samples.device)])]))
+    own = vae.latent.posterior(torch.cat([vae.encoder(x) for x in batches(vae, samples[chosen.to(samples.device)])]))
     z = vae.latent.sample(own, vae.latent.noise(len(chosen), generator))
     aggregate = torch.cat([q.log_prob(part[:, None]).double().logsumexp(1) for part in z.split(100)]) - math.log(n)
     information = (own.log_prob(z) - aggregate).mean().item()

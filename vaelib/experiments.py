@@ -152,8 +152,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "beta4": {"divergence": "kl", "weight": 4.0},
     "mmd": {"divergence": "mmd", "weight": 500.0},
     "forward_kl": {"divergence": "forward_kl"},
-    "geometric_js": {"divergence": "geometric_js"},
-    "dual_geometric_js": {"divergence": "dual_geometric_js"},
+    "half_js": {"divergence": "geometric_js"},
+    "half_dual": {"divergence": "dual_geometric_js"},
     "learned_js": {"divergence": "geometric_js", "skew_update": "gradient"},
     "learned_dual": {"divergence": "dual_geometric_js", "skew_update": "gradient"},
 }

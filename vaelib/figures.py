@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from vaelib import __version__, paths
 from vaelib.provenance import commit
+from vaelib.vae import pixels
 
 
 class Method(NamedTuple):
@@ -36,7 +37,13 @@ METHODS: dict[str, Method] = {
     "resistor_average": Method("resistor average", "#009E73", "-"),
     "mmd": Method("MMD", "#CC79A7", "-"),
     "mmd_moments": Method("MMD of moments", "#CC79A7", "--"),
+    "beta4": Method("KL(q‖p), β = 4", "#7F7F7F", "--"),
+    "half_js": Method("JS, α = ½", "#0072B2", "--"),
+    "half_dual": Method("dual, α = ½", "#D55E00", "--"),
+    "learned_js": Method("JS, learned α", "#0072B2", "-"),
+    "learned_dual": Method("dual, learned α", "#D55E00", "-"),
 }
+"""How each divergence, and each of :data:`vaelib.experiments.METHODS`, is drawn."""
 
 
 def use_style() -> None:
@@ -87,7 +94,7 @@ def reference(ax: Axes, value: float, sd: float | None, label: str) -> None:
 
 def images(ax: Axes, samples: torch.Tensor, columns: int) -> None:
     """Draw images ``(n, channels, height, width)``, bytes or in [0, 1], in a grid of so many columns."""
-    values = samples.detach().cpu().numpy() / (255 if samples.dtype == torch.uint8 else 1)
+    values = pixels(samples.detach().cpu()).numpy()
     rows = -(-len(values) // columns)
     padded = np.ones((rows * columns, *values.shape[1:]))
     padded[: len(values)] = values
@@ -95,6 +102,17 @@ def images(ax: Axes, samples: torch.Tensor, columns: int) -> None:
     grid = padded.reshape(rows, columns, c, h, w).transpose(0, 3, 1, 4, 2).reshape(rows * h, columns * w, c)
     ax.imshow(grid.squeeze(-1) if c == 1 else grid, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     ax.set_axis_off()
+
+
+def image_rows(ax: Axes, rows: dict[str, torch.Tensor]) -> None:
+    """Draw rows of images, each ``(n, channels, height, width)``, with their names at the left."""
+    stacked = torch.cat(
+        [row.detach().cpu().float() / (255 if row.dtype == torch.uint8 else 1) for row in rows.values()]
+    )
+    images(ax, stacked, len(stacked) // len(rows))
+    height = stacked.shape[2]
+    for position, name in enumerate(rows):
+        ax.text(-0.3 * height, (position + 0.5) * height, name, ha="right", va="center")
 
 
 def save(
