@@ -108,3 +108,19 @@ def test_the_table(tmp_path):
     assert table.loc["thesis/c2", "verdict"] == SMALL
     assert list(ledger.table().index) == ["avae/t3/mnist/dual", "thesis/c1"]
     assert claims.paper_table(["thesis/c1"]).loc["thesis/c1", "paper"] == "holds"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "likelihood", "papers", "recorded"),
+    [
+        ("mnist", "gaussian", "mnist", "mnist"),
+        ("mnist5k", "gaussian", "mnist", "mnist5k"),
+        ("mnist5k", "bernoulli", "mnist", "mnist5k, bernoulli"),
+        ("fashion_mnist", "bernoulli", "fashion_mnist", "fashion_mnist"),
+        ("fashion_mnist", "gaussian", "fashion_mnist", "fashion_mnist, gaussian"),
+        ("sprites:2000", "bernoulli", "dsprites", "sprites:2000"),
+    ],
+)
+def test_what_a_measurement_is_compared_with_and_recorded_as(dataset, likelihood, papers, recorded):
+    assert claims.counterpart(dataset) == papers
+    assert claims.recorded_as(dataset, likelihood) == recorded

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from vaelib import figures
+from vaelib.experiments import METHODS
 from vaelib.objectives import DIVERGENCES
 
 
@@ -62,10 +63,26 @@ def test_images_are_laid_out_in_rows(axes, channels):
     assert shown[4:, 12:].min() == 1, "an empty place is white"
 
 
+def test_rows_of_images_have_their_names_beside_them(axes):
+    rows = {"bytes": torch.full((3, 1, 4, 4), 255, dtype=torch.uint8), "floats": torch.zeros(3, 1, 4, 4)}
+    figures.image_rows(axes, rows)
+    drawn = axes.get_images()[0].get_array()
+    assert drawn.shape == (8, 12)
+    assert (drawn[:4] == 1).all()
+    assert (drawn[4:] == 0).all()
+    assert [(text.get_text(), text.get_position()[1]) for text in axes.texts] == [("bytes", 2), ("floats", 6)]
+
+
+def test_every_method_of_the_papers_has_a_look():
+    looks = [figures.METHODS[name] for name in METHODS]
+    assert len({look.label for look in looks}) == len(looks)
+    assert len({(look.colour, look.linestyle) for look in looks}) == len(looks)
+
+
 def test_every_divergence_has_a_look():
     assert set(DIVERGENCES) <= set(figures.METHODS)
-    looks = {(m.colour, m.linestyle) for m in figures.METHODS.values()}
-    assert len(looks) == len(figures.METHODS)
+    looks = {(figures.METHODS[name].colour, figures.METHODS[name].linestyle) for name in DIVERGENCES}
+    assert len(looks) == len(DIVERGENCES)
 
 
 def save(ax, folder):

@@ -152,7 +152,7 @@ def run_all(work: Iterable[tuple[Path, Mapping[str, Any]]], folder: Path, jobs: 
 def keep(output: Path, notebook: Path) -> None:
     """Put an executed copy in a notebook's place, for it to be committed.
 
-    What differs from run to run goes: papermill's metadata, times, the state of widgets, and what was written to stderr.
+    What differs from run to run goes: metadata of papermill and widgets, times, and what was written to stderr.
     """
     executed = nbformat.read(output, as_version=4)
     for transient in ("papermill", "widgets"):

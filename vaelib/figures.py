@@ -38,8 +38,8 @@ METHODS: dict[str, Method] = {
     "mmd": Method("MMD", "#CC79A7", "-"),
     "mmd_moments": Method("MMD of moments", "#CC79A7", "--"),
     "beta4": Method("KL(q‖p), β = 4", "#7F7F7F", "--"),
-    "half_js": Method("JS, α = ½", "#0072B2", "--"),
-    "half_dual": Method("dual, α = ½", "#D55E00", "--"),
+    "half_js": Method("JS, α = ½", "#009E73", "-."),
+    "half_dual": Method("dual, α = ½", "#E69F00", "-."),
     "learned_js": Method("JS, learned α", "#0072B2", "-"),
     "learned_dual": Method("dual, learned α", "#D55E00", "-"),
 }
