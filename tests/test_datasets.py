@@ -251,7 +251,7 @@ def test_every_data_set_is_listed_without_a_network():
     listed = {line.name.partition(":")[0]: line.present for line in datasets.available()}
     assert list(listed) == datasets.names()
     assert {name for name, present in listed.items() if not present} == {
-        "mnist", "fashion_mnist", "cifar10", "svhn", "celeba", "chairs", "dsprites",
+        "mnist", "fashion_mnist", "cifar10", "svhn", "celeba", "chairs", "dsprites", "metabric",
     }  # fmt: skip
     assert datasets.verify("mnist5k") == "mnist5k needs no files."
 

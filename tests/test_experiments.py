@@ -84,7 +84,7 @@ def test_every_field_changes_the_key():
         "dataset": "mnist", "network": "mlp", "latents": 3, "likelihood": "gaussian", "divergence": "dual_geometric_js",
         "weight": 2.0, "capacity": 3.0, "corruption": 1.0, "skew": 0.1, "skew_update": "newton",
             "epochs": 11, "batch_size": 32,
-        "learning_rate": 1.0, "skew_learning_rate": 1.0, "landscape": 5, "seed": 1,
+        "learning_rate": 1.0, "skew_learning_rate": 1.0, "decay": 0.1, "landscape": 5, "seed": 1,
     }  # fmt: skip
     assert set(other) == {f.name for f in dataclasses.fields(Experiment)} - {"latent"}
     keys = {base.key}

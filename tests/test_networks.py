@@ -6,7 +6,7 @@ from vaelib.networks import NETWORKS, FewChannelTranspose2d, burgess, initialise
 
 
 @pytest.mark.parametrize("shape", [(1, 32, 32), (3, 32, 32), (1, 64, 64), (3, 64, 64)])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", ["burgess", "mlp"])
 def test_bodies_map_samples_to_outputs_and_codes_to_samples(name, shape):
     encoder, decoder = NETWORKS[name](shape, 20, 10)
     assert encoder(torch.rand(3, *shape)).shape == (3, 20)
@@ -55,3 +55,27 @@ def test_weights_start_kaiming_uniform():
     first = layer.weight.clone()
     initialise(layer, torch.Generator().manual_seed(0))
     assert torch.equal(layer.weight, first)
+
+
+@pytest.mark.parametrize("sizes", [(), (7,), (3, 4)])
+@pytest.mark.parametrize("name", ["mlp", "cnc", "x"])
+def test_bodies_map_vectors(name, sizes):
+    encoder, decoder = NETWORKS[name]((7,), 20, 10, sizes)
+    assert encoder(torch.rand(3, 7)).shape == (3, 20)
+    assert decoder(torch.rand(3, 10)).shape == (3, 7)
+
+
+@pytest.mark.parametrize("name", ["cnc", "x"])
+def test_integrative_networks_refuse_images(name):
+    with pytest.raises(ValueError, match=f"{name!r} takes vectors, not samples of shape \\(1, 32, 32\\)"):
+        NETWORKS[name]((1, 32, 32), 2, 1)
+
+
+def test_a_branch_of_x_sees_its_own_modality_alone():
+    encoder, _ = NETWORKS["x"]((7,), 20, 10, (3, 4))
+    encoder.eval()
+    first = encoder[0]
+    a, b = torch.rand(2, 7), torch.rand(2, 7)
+    b[:, :3] = a[:, :3]
+    assert torch.equal(first(a)[:, :256], first(b)[:, :256])
+    assert not torch.equal(first(a)[:, 256:], first(b)[:, 256:])

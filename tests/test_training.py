@@ -155,3 +155,28 @@ def test_derived_seeds_differ():
     seeds = {derive(s, label, e) for s in range(20) for label in ("epoch", "test") for e in range(20)}
     assert len(seeds) == 800
     assert all(0 <= s < 2**63 for s in seeds)
+
+
+def test_the_rates_decay_with_the_steps():
+    """As plain Adam with every step's rate set by hand."""
+    images, e = IMAGES[:48], learned(skew_learning_rate=0.01, decay=0.5)
+    training = Training(
+        [e.build((1, 32, 32))], [0], images, batch_size=16, epochs=2, learning_rate=1e-3, skew_learning_rate=0.01,
+        decay=0.5,
+    )  # fmt: skip
+    reference, batches = e.build((1, 32, 32)), []
+    for epoch in range(2):
+        g = torch.Generator().manual_seed(derive(0, "epoch", epoch))
+        order, noise = torch.randperm(48, generator=g), torch.randn(48, 10, generator=g)
+        batches += [(order[i : i + 16], noise[i : i + 16], epoch / 2 + i / 96) for i in (0, 16, 32)]
+        training.run_epoch()
+    groups = [{"params": reference.vae.parameters()}, {"params": [reference.objective.skew.value]}]
+    adam = torch.optim.Adam(groups)
+    for step, (index, noise, progress) in enumerate(batches):
+        for group, rate in zip(adam.param_groups, (1e-3, 1e-2)):
+            group["lr"] = rate / (1 + 0.5 * step)
+        adam.zero_grad()
+        reference(images[index].float() / 255, {"posterior": noise}, torch.tensor(progress))["loss"].mean().backward()
+        adam.step()
+    for name, tensor in reference.state_dict().items():
+        torch.testing.assert_close(weights(training)[name], tensor, rtol=1e-3, atol=1e-5)

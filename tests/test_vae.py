@@ -1,6 +1,8 @@
 import math
+from functools import partial
 
 import torch
+from torch import nn
 from torch.distributions import kl_divergence
 
 from vaelib.latents import Gaussian
@@ -11,7 +13,7 @@ from vaelib.vae import LIKELIHOODS, VAE, bernoulli, gaussian, pixels
 def build(likelihood="bernoulli", latents=3):
     latent = Gaussian(latents)
     torch.manual_seed(0)
-    return VAE(*mlp((1, 4, 4), latent.outputs, latent.code), latent, LIKELIHOODS[likelihood])
+    return VAE(*mlp((1, 4, 4), latent.outputs, latent.code), latent, partial(LIKELIHOODS[likelihood], blocks=()))
 
 
 def test_shapes():
@@ -49,6 +51,28 @@ def test_gaussian_is_the_summed_squared_error_and_a_constant():
     outputs, x = torch.randn(3, 2, 4, 4), torch.rand(3, 2, 4, 4)
     error = (outputs.sigmoid() - x).square().sum((1, 2, 3))
     torch.testing.assert_close(-gaussian(outputs).log_prob(x), error + 32 * math.log(math.pi) / 2)
+
+
+def test_balanced_blocks_have_the_same_say():
+    """Minus the log-density is F / M times the sum of the blocks' mean errors, and a constant."""
+    outputs, x = torch.randn(5, 12), torch.rand(5, 12)
+    joint = LIKELIHOODS["balanced"](outputs, [(3, "bernoulli"), (9, "gaussian")])
+    entropy = nn.functional.binary_cross_entropy_with_logits(outputs[:, :3], x[:, :3], reduction="none").mean(1)
+    error = (outputs[:, 3:] - x[:, 3:]).square().mean(1) + math.log(math.pi) / 2
+    torch.testing.assert_close(-joint.log_prob(x), 12 / 2 * (entropy + error))
+    torch.testing.assert_close(joint.mean, torch.cat([outputs[:, :3].sigmoid(), outputs[:, 3:]], 1))
+
+
+def test_one_balanced_block_is_its_likelihood():
+    outputs, x = torch.randn(5, 4), torch.rand(5, 4)
+    joint = LIKELIHOODS["balanced"](outputs, [(4, "bernoulli")])
+    torch.testing.assert_close(joint.log_prob(x), bernoulli(outputs).log_prob(x))
+
+
+def test_linear_is_the_squared_error_without_a_sigmoid():
+    outputs, x = torch.randn(5, 4), torch.randn(5, 4)
+    expected = -(outputs - x).square().sum(1) - 4 * math.log(math.pi) / 2
+    torch.testing.assert_close(LIKELIHOODS["linear"](outputs, ()).log_prob(x), expected)
 
 
 def test_the_same_generator_gives_the_same_samples():

@@ -1,12 +1,15 @@
 """Experiments: frozen descriptions of runs, and what they build."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
 from vaelib import training
+from vaelib.datasets import Block
 from vaelib.divergences import FORMS
 from vaelib.latents import LATENTS
 from vaelib.networks import NETWORKS, Shape, initialise
@@ -33,7 +36,7 @@ class Experiment:
         Number of latent dimensions.
     weight, capacity, corruption, skew, skew_update
         As :class:`~vaelib.objectives.ELBO` takes them; the last two only with a divergence that has a skew.
-    epochs, batch_size, learning_rate, skew_learning_rate
+    epochs, batch_size, learning_rate, skew_learning_rate, decay
         As :class:`~vaelib.training.Training` takes them; a learned skew's rate is by default the networks'.
     landscape
         With how many grid points the divergence against the skew is recorded after each epoch; None: not at all.
@@ -61,6 +64,7 @@ class Experiment:
     batch_size: int = 64
     learning_rate: float = 1e-4
     skew_learning_rate: float | None = None
+    decay: float | None = None
     landscape: int | None = None
     seed: int = 0
 
@@ -87,6 +91,7 @@ class Experiment:
             ("batch_size", 1, math.inf),
             ("learning_rate", 0, math.inf),
             ("skew_learning_rate", 0, math.inf),
+            ("decay", 0, math.inf),
             ("landscape", 2, math.inf),
             ("seed", 0, math.inf),
         ):
@@ -128,12 +133,14 @@ class Experiment:
         """The run's name in the store."""
         return key_of(self.canonical())
 
-    def build(self, shape: Shape) -> Trainee:
+    def build(self, shape: Shape, blocks: Sequence[Block] = ()) -> Trainee:
         """The untrained model and objective for samples of a shape, as this experiment's seed starts them."""
         latent = LATENTS[self.latent](self.latents)
         with torch.random.fork_rng(devices=[]):  # constructors draw weights, which are drawn again below
-            encoder, decoder = NETWORKS[self.network](shape, latent.outputs, latent.code)
-        vae = VAE(encoder, decoder, latent, LIKELIHOODS[self.likelihood])
+            sizes = [block.size for block in blocks]
+            encoder, decoder = NETWORKS[self.network](shape, latent.outputs, latent.code, sizes)
+        likelihood = partial(LIKELIHOODS[self.likelihood], blocks=[(b.size, b.likelihood) for b in blocks])
+        vae = VAE(encoder, decoder, latent, likelihood)
         initialise(vae, training.generator("cpu", self.seed, "start"))
         skew = {} if self.skew is None else {"skew": self.skew, "skew_update": self.skew_update}
         objective = ELBO(
@@ -178,6 +185,7 @@ def trained(entry: Entry) -> Trainee:
     """
     if not entry.has_weights:
         raise ValueError(f"weights: run {entry.key[:12]} was stored without; sweep it with weights=True")
-    trainee = description(entry).build(tuple(entry.provenance["shape"]))
+    blocks = [Block(*block) for block in entry.provenance.get("blocks", [])]
+    trainee = description(entry).build(tuple(entry.provenance["shape"]), blocks)
     trainee.load_state_dict(entry.weights())
     return trainee.to("cuda" if torch.cuda.is_available() else "cpu").eval()

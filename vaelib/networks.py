@@ -6,7 +6,7 @@ is the business of :mod:`vaelib.latents` and :mod:`vaelib.vae`.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ def _interleave(layers: list[nn.Module], activation: Callable[[], nn.Module]) ->
         yield layer
 
 
-def burgess(shape: Shape, outputs: int, code: int) -> tuple[nn.Module, nn.Module]:
+def burgess(shape: Shape, outputs: int, code: int, sizes: Sequence[int] = ()) -> tuple[nn.Module, nn.Module]:
     """The convolutional bodies of Burgess et al. (2018) as in table 2 of the α-VAE paper.
 
     Convolutions of 32 filters 4x4, stride 2, padding 1, down to 4x4, then two fully connected layers of 256; the
@@ -52,6 +52,8 @@ def burgess(shape: Shape, outputs: int, code: int) -> tuple[nn.Module, nn.Module
         How many numbers the encoder returns per image.
     code
         How many numbers the decoder takes per image.
+    sizes
+        Of the blocks of a vector, which images do not have.
 
     Raises
     ------
@@ -73,13 +75,13 @@ def burgess(shape: Shape, outputs: int, code: int) -> tuple[nn.Module, nn.Module
     return nn.Sequential(*encoder_layers), nn.Sequential(*decoder_layers)
 
 
-def mlp(shape: Shape, outputs: int, code: int) -> tuple[nn.Module, nn.Module]:
+def mlp(shape: Shape, outputs: int, code: int, sizes: Sequence[int] = ()) -> tuple[nn.Module, nn.Module]:
     """One hidden layer of 400 ReLU units on either side: the VAE of Kingma and Welling on images of 784 pixels.
 
     Parameters
     ----------
-    shape, outputs, code
-        As for :func:`burgess`; any shape is taken and flattened.
+    shape, outputs, code, sizes
+        As for :func:`burgess`; any shape is taken and flattened, blocks and all.
     """
     size = math.prod(shape)
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(size, 400), nn.ReLU(), nn.Linear(400, outputs))
@@ -87,7 +89,96 @@ def mlp(shape: Shape, outputs: int, code: int) -> tuple[nn.Module, nn.Module]:
     return encoder, decoder
 
 
-NETWORKS: dict[str, Callable[[Shape, int, int], tuple[nn.Module, nn.Module]]] = {"burgess": burgess, "mlp": mlp}
+_UNITS = 256  # of the integrative networks' layers; the reference tries 128, 256 and 512
+
+
+def _vector(network: str, shape: Shape) -> int:
+    """How long the vectors are that an integrative network is for."""
+    if len(shape) != 1:
+        raise ValueError(f"network: {network!r} takes vectors, not samples of shape {tuple(shape)}")
+    return shape[0]
+
+
+def _dense(inputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, _UNITS), nn.ELU(), nn.BatchNorm1d(_UNITS))
+
+
+def cnc(shape: Shape, outputs: int, code: int, sizes: Sequence[int] = ()) -> tuple[nn.Module, nn.Module]:
+    """CNC, the integrative VAE of Simidjievski et al. (2019) that concatenates the modalities.
+
+    One dense layer of 256 ELU units with batch normalisation on either side, with dropout of 0.2 before the outputs.
+
+    Parameters
+    ----------
+    shape
+        Of one vector, ``(features,)``.
+    outputs, code
+        As for :func:`burgess`.
+    sizes
+        Of the blocks; they make no difference here.
+
+    Raises
+    ------
+    ValueError
+        If the samples are no vectors.
+    """
+    size = _vector("cnc", shape)
+    encoder = nn.Sequential(*_dense(size), nn.Linear(_UNITS, outputs))
+    return encoder, nn.Sequential(*_dense(code), nn.Dropout(0.2), nn.Linear(_UNITS, size))
+
+
+class Branches(nn.Module):
+    """A branch for each block of columns; what the branches give is concatenated.
+
+    Parameters
+    ----------
+    branches
+        The modules.
+    sizes
+        How many columns each takes; None: each takes all of them.
+    """
+
+    def __init__(self, branches: Sequence[nn.Module], sizes: Sequence[int] | None = None):
+        super().__init__()
+        self.branches, self.sizes = nn.ModuleList(branches), sizes
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(n, columns)`` to ``(n, outputs of all branches)``."""
+        parts = x.split(self.sizes, dim=1) if self.sizes else [x] * len(self.branches)
+        return torch.cat([branch(part) for branch, part in zip(self.branches, parts)], dim=1)
+
+
+def x(shape: Shape, outputs: int, code: int, sizes: Sequence[int] = ()) -> tuple[nn.Module, nn.Module]:
+    """X, the integrative VAE of Simidjievski et al. (2019) with a branch for each modality on either side.
+
+    Encoder: a dense layer for each block, then a common one; decoder: a common one with dropout of 0.2, then one for
+    each block. Layers as in :func:`cnc`.
+
+    Parameters
+    ----------
+    shape, outputs, code
+        As for :func:`cnc`.
+    sizes
+        Of the blocks; by default there is one.
+
+    Raises
+    ------
+    ValueError
+        If the samples are no vectors.
+    """
+    sizes = list(sizes) or [_vector("x", shape)]
+    common = _dense(len(sizes) * _UNITS)
+    encoder = nn.Sequential(Branches([_dense(size) for size in sizes], sizes), *common, nn.Linear(_UNITS, outputs))
+    heads = [nn.Sequential(*_dense(_UNITS), nn.Linear(_UNITS, size)) for size in sizes]
+    return encoder, nn.Sequential(*_dense(code), nn.Dropout(0.2), Branches(heads))
+
+
+NETWORKS: dict[str, Callable[[Shape, int, int, Sequence[int]], tuple[nn.Module, nn.Module]]] = {
+    "burgess": burgess,
+    "mlp": mlp,
+    "cnc": cnc,
+    "x": x,
+}
 
 
 @torch.no_grad()

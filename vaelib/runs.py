@@ -96,13 +96,14 @@ def train(
         test = data.test.to(device)
         inputs = [_inputs(e, test) for e in group]
         process = training.Training(
-            [e.build(data.shape) for e in group],
+            [e.build(data.shape, data.blocks) for e in group],
             [e.seed for e in group],
             data.train,
             batch_size=first.batch_size,
             epochs=first.epochs,
             learning_rate=first.learning_rate,
             skew_learning_rate=first.skew_learning_rate or 0.0,
+            decay=first.decay or 0.0,
             device=device,
         )
         saved = [None if force else Checkpoint.read(runs.checkpoint(e.key)) for e in group]
@@ -197,4 +198,5 @@ def _provenance(device: str, threads: int, seconds: float, stack: int, data: dat
         "seconds": seconds,
         "data": data.fingerprint,
         "shape": list(data.shape),
+        "blocks": [list(block) for block in data.blocks],
     }

@@ -87,7 +87,7 @@ class _Stack(nn.Module):
             return functional_call(self._template[0], (parameters, buffers), (x, noise, progress))
 
         state = dict(self.stacked.named_parameters()), dict(self.stacked.named_buffers())
-        return vmap(one)(*state, x, noise)
+        return vmap(one, randomness="different")(*state, x, noise)
 
 
 class Training:
@@ -109,6 +109,8 @@ class Training:
         Adam's rate for the networks.
     skew_learning_rate
         Adam's rate for a learned skew.
+    decay
+        After t steps all rates are divided by 1 + decay t.
     device
         Where to train.
     """
@@ -123,6 +125,7 @@ class Training:
         epochs: int,
         learning_rate: float,
         skew_learning_rate: float,
+        decay: float = 0.0,
         device: torch.device | str = "cpu",
     ):
         _keep_freed_memory()
@@ -138,6 +141,7 @@ class Training:
         skew = [p for p in self.trainee.objective.parameters() if p.requires_grad]
         groups = [{"params": list(self.trainee.vae.parameters())}, {"params": skew, "lr": skew_learning_rate}]
         self.optimiser = torch.optim.Adam([g for g in groups if g["params"]], lr=learning_rate, fused=True)
+        self._rates, self._decay = [group["lr"] for group in self.optimiser.param_groups], decay
 
     def run_epoch(self) -> list[dict[str, float]]:
         """Train for one epoch.
@@ -171,6 +175,7 @@ class Training:
                 for step, index in enumerate(block.split(self.batch_size, dim=1), start=first):
                     start = (step - first) * self.batch_size
                     part = {name: n[:, start : start + index.shape[1]] for name, n in noise.items()}
+                    self._set_rates(self.epoch * steps + step)
                     terms.append(self._step(index, part, (self.epoch + step / steps) / self.epochs, index.shape[1]))
                 for name, total in self._sum(terms, first).items():
                     totals[name] = totals.get(name, 0) + total
@@ -180,6 +185,10 @@ class Training:
         if self.trainee.objective.skew is not None:
             means["skew"] = self.trainee.objective.skew.value.detach().reshape(-1).tolist()
         return [{**{name: mean[k] for name, mean in means.items()}, "seconds": seconds} for k in range(len(self.seeds))]
+
+    def _set_rates(self, step: int) -> None:
+        for group, rate in zip(self.optimiser.param_groups, self._rates):
+            group["lr"] = rate / (1 + self._decay * step)
 
     def _step(self, index: Tensor, noise: Noise, progress: float, count: int) -> Terms:
         """One step on the samples at `index` ``(members, count)``; each term summed over the samples."""

@@ -3,12 +3,13 @@
 Likelihoods follow the papers' reductions: log-probabilities are summed over pixels, one number an image, in nats.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import sqrt
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Distribution, Independent, Normal
+from torch.distributions import Bernoulli, Distribution, Independent, Normal, constraints
 
 from vaelib.latents import Gaussian
 
@@ -27,7 +28,55 @@ def gaussian(outputs: Tensor) -> Distribution:
     return Independent(pixels, outputs.dim() - 1, validate_args=False)
 
 
-LIKELIHOODS: dict[str, Callable[[Tensor], Distribution]] = {"bernoulli": bernoulli, "gaussian": gaussian}
+def linear(outputs: Tensor) -> Distribution:
+    """Gaussian entries of variance 1/2 around `outputs`: the summed squared error without a sigmoid, and a constant."""
+    entries = Normal(outputs, sqrt(0.5), validate_args=False)
+    return Independent(entries, outputs.dim() - 1, validate_args=False)
+
+
+class Balanced(Distribution):
+    """Blocks of a vector, each with its own likelihood and all of the same say.
+
+    The log-density of a block of f features out of F in M blocks is multiplied by F / (M f), as if all blocks were
+    equally wide: the sum of the blocks' *mean* errors that the integrative VAEs minimise, times F / M.
+
+    Parameters
+    ----------
+    outputs
+        Of the decoder, ``(n, F)``.
+    blocks
+        Size and likelihood of each: ``bernoulli``, or ``gaussian`` for :func:`linear`.
+    """
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
+
+    def __init__(self, outputs: Tensor, blocks: Sequence[tuple[int, str]]):
+        super().__init__(outputs.shape[:1], outputs.shape[1:], validate_args=False)
+        self._sizes = [size for size, _ in blocks]
+        likelihoods = [bernoulli if kind == "bernoulli" else linear for _, kind in blocks]
+        self._parts = [make(part) for make, part in zip(likelihoods, outputs.split(self._sizes, dim=1))]
+
+    @property
+    def mean(self) -> Tensor:
+        """``(n, F)``."""
+        return torch.cat([part.mean for part in self._parts], dim=1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """The blocks' log-densities, each with its factor, summed: ``(n,)``."""
+        total = sum(self._sizes) / len(self._sizes)
+        densities = [part.log_prob(x) for part, x in zip(self._parts, value.split(self._sizes, dim=1))]
+        return sum(total / size * density for size, density in zip(self._sizes, densities))
+
+
+Blocks = Sequence[tuple[int, str]]
+
+LIKELIHOODS: dict[str, Callable[[Tensor, Blocks], Distribution]] = {
+    "bernoulli": lambda outputs, blocks=(): bernoulli(outputs),
+    "gaussian": lambda outputs, blocks=(): gaussian(outputs),
+    "linear": lambda outputs, blocks=(): linear(outputs),
+    "balanced": Balanced,
+}
+"""From a decoder's outputs, and the blocks of the data where it has such, to p(x|z)."""
 
 
 class VAE(nn.Module):

@@ -8,12 +8,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from vaelib.datasets import images, mixtures, own, sprites
-from vaelib.datasets.dataset import Dataset, Factors
+from vaelib.datasets import cohorts, images, mixtures, own, sprites
+from vaelib.datasets.cohorts import Cohort
+from vaelib.datasets.dataset import Block, Dataset, Factors
 from vaelib.datasets.downloads import DataError, Download
 from vaelib.datasets.mixtures import mixture
 
-__all__ = ["DataError", "Dataset", "Factors", "Listing", "available", "fetch", "load", "mixture", "names", "verify"]
+__all__ = [
+    "Block",
+    "Cohort",
+    "DataError",
+    "Dataset",
+    "Factors",
+    "Listing",
+    "available",
+    "cohort",
+    "fetch",
+    "load",
+    "mixture",
+    "names",
+    "verify",
+]
 
 
 @dataclass(frozen=True)
@@ -62,6 +77,25 @@ _TABLE = {
         "10,000 samples of a mixture of Gaussian balls",
         "made when asked for",
         argument="components=5,dimension=2,seed=0",
+    ),
+    "metabric": _Entry(
+        cohorts.fold,
+        "METABRIC, 1,980 patients: one fold of its modalities",
+        "about 800 MB to fetch, 3 GB unpacked",
+        cohorts.METABRIC,
+        argument="clin+rna+cna/FOLD",
+    ),
+    "simulated_cohort": _Entry(
+        cohorts.fold,
+        "400 simulated patients in METABRIC's format: one fold of their modalities",
+        "made when asked for",
+        argument="clin+rna+cna/FOLD",
+    ),
+    "gse7390": _Entry(
+        cohorts.fold,
+        "GSE7390, 198 breast cancer patients, 76 genes: one fold of its modalities",
+        "installed with vaelib",
+        argument="clin+rna/FOLD",
     ),
     "folder": _Entry(own.folder, "your images, PATH/[train|test/]CLASS/*.png", "as it is", argument="PATH"),
     "npz": _Entry(own.npz, "your arrays train, test, train_labels, test_labels", "as it is", argument="PATH"),
@@ -123,6 +157,17 @@ def load(name: str) -> Dataset:
     fetch(name)
     entry, argument = _entry(name)
     return entry.read(name, argument) if entry.argument else entry.read(name)
+
+
+def cohort(name: str) -> Cohort:
+    """The tables of a cohort of patients: ``metabric``, ``simulated_cohort`` or ``gse7390``; raises as :func:`load`.
+
+    :func:`load` gives one fold of it, made into numbers by what was fitted on the fold's training patients.
+    """
+    if _entry(name)[0].read is not cohorts.fold:
+        raise ValueError(f"cohort: {name!r} is not allowed; it has to be metabric, simulated_cohort or gse7390.")
+    fetch(name)
+    return cohorts.cohort(name)
 
 
 def fetch(name: str) -> None:

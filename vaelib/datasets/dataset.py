@@ -21,6 +21,15 @@ class Factors(NamedTuple):
     test: dict[str, Tensor]
 
 
+class Block(NamedTuple):
+    """Neighbouring columns of vectors that belong together: a modality."""
+
+    name: str
+    size: int
+    likelihood: str
+    """What it is modelled with: ``bernoulli`` or ``gaussian``."""
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A data set in memory.
@@ -36,6 +45,8 @@ class Dataset:
         Classes, int64 (N,), where there are.
     factors
         The known generative factors, where there are.
+    blocks
+        The modalities of vectors, in the order of their columns; empty where there is only one.
     source
         Where it came from, in a sentence.
 
@@ -51,6 +62,7 @@ class Dataset:
     train_labels: Tensor | None = None
     test_labels: Tensor | None = None
     factors: Factors | None = None
+    blocks: tuple[Block, ...] = ()
     source: str = "arrays held in memory"
 
     def __post_init__(self) -> None:

@@ -78,6 +78,31 @@ class Download:
             ) from error
 
 
+def resumed(url: str, file: Path) -> Path:
+    """Download a large file, going on where an earlier attempt broke off, with a progress bar; returns the file."""
+    import requests
+    from tqdm.auto import tqdm
+
+    part = file.with_name(file.name + ".part")
+    have = part.stat().st_size if part.exists() else 0
+    with requests.get(url, headers={"Range": f"bytes={have}-"} if have else {}, stream=True, timeout=60) as answer:
+        if have and answer.status_code == requests.codes.requested_range_not_satisfiable:
+            part.unlink()  # it is not the beginning of what is published now
+            raise OSError(f"{part.name} is longer than the file at {url} and was removed; fetch again")
+        answer.raise_for_status()
+        have = have if answer.status_code == requests.codes.partial_content else 0
+        total = have + int(answer.headers.get("Content-Length", 0))
+        with (
+            part.open("ab" if have else "wb") as stream,
+            tqdm(total=total, initial=have, unit="B", unit_scale=True) as bar,
+        ):
+            for block in answer.iter_content(1 << 16):
+                bar.update(stream.write(block))
+    if total and part.stat().st_size < total:
+        raise OSError(f"{part.stat().st_size:,} of {total:,} bytes of {url} came; fetch again to go on")
+    return part.replace(file)
+
+
 def distilled(file: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Arrays that take minutes to make from published files: made once, kept in ``file``, written whole."""
     if not file.exists():

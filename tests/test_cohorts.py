@@ -1,0 +1,301 @@
+import io
+import tarfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from vaelib import datasets, paths
+from vaelib.datasets import DataError, cohorts
+from vaelib.datasets.downloads import resumed
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A study of 60 simulated patients in a folder."""
+    cohorts.simulate(tmp_path / "study", patients=60, genes=12, features=9)
+    return tmp_path / "study"
+
+
+def read(folder):
+    return cohorts.read_study(folder, "study", "a study")
+
+
+def edit(file, change):
+    """Rewrite a clinical table below its comment lines."""
+    comments = [line for line in file.read_text().splitlines(keepends=True) if line.startswith("#")]
+    table = change(pd.read_csv(file, sep="\t", comment="#"))
+    file.write_text("".join(comments) + table.to_csv(sep="\t", index=False))
+
+
+def test_a_study_is_read(study):
+    patients = read(study)
+    assert {name: table.shape for name, table in patients.modalities.items()} == {
+        "clin": (60, 22), "rna": (60, 12), "cna": (60, 9)
+    }  # fmt: skip
+    assert all((table.index == patients.relapsed.index).all() for table in patients.modalities.values())
+    assert patients.relapsed.dtype == bool
+    assert 0.2 < patients.relapsed.mean() < 0.8
+    assert "60 patients" in patients.source
+
+
+def test_values_come_back_as_they_were_written(study):
+    patients = read(study)
+    text = (study / "data_mrna_illumina_microarray.txt").read_text().splitlines()
+    header, third = text[0].split("\t"), text[3].split("\t")
+    sample = header[7]
+    assert patients.modalities["rna"].loc[sample, third[0]] == pytest.approx(float(third[7]), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("new", "old"),
+    [
+        ("data_mrna_illumina_microarray.txt", "data_expression.txt"),
+        ("data_mrna_illumina_microarray.txt", "data_mrna_agilent_microarray.txt"),
+        ("data_cna.txt", "data_CNA.txt"),
+    ],
+)
+def test_older_releases_have_other_names(study, new, old):
+    (study / new).rename(study / old)
+    assert len(read(study)) == 60
+
+
+def test_columns_may_move_and_come_on_top(study):
+    edit(study / "data_clinical_patient.txt", lambda t: t[t.columns[::-1]].assign(NEW="x"))
+    file = study / "data_mrna_illumina_microarray.txt"
+    table = pd.read_csv(file, sep="\t")
+    table[["Entrez_Gene_Id", *table.columns[:1:-1], "Hugo_Symbol"]].to_csv(file, sep="\t", index=False)
+    assert len(read(study)) == 60
+
+
+def test_patients_without_a_modality_or_an_outcome_are_left_out(study):
+    file = study / "data_cna.txt"
+    pd.read_csv(file, sep="\t").drop(columns=["SIM-0003"]).to_csv(file, sep="\t", index=False)
+
+    def forget(table):
+        table.loc[5, "RFS_STATUS"] = None
+        table.loc[6, "RFS_MONTHS"] = None
+        return table
+
+    edit(study / "data_clinical_patient.txt", forget)
+    patients = read(study)
+    assert len(patients) == 57
+    assert not {"SIM-0003", "SIM-0005", "SIM-0006"} & set(patients.relapsed.index)
+
+
+def test_genes_with_two_probes_keep_both(study):
+    file = study / "data_mrna_illumina_microarray.txt"
+    table = pd.read_csv(file, sep="\t")
+    table["Hugo_Symbol"] = ["TP53", "TP53", None, None, *table["Hugo_Symbol"][4:]]
+    table.to_csv(file, sep="\t", index=False)
+    assert list(read(study).modalities["rna"].columns[:4]) == ["TP53", "TP53.2", "unnamed", "unnamed.2"]
+
+
+def _without(column):
+    return lambda folder: edit(folder / "data_clinical_patient.txt", lambda t: t.drop(columns=[column]))
+
+
+def _set(column, value):
+    return lambda folder: edit(
+        folder / "data_clinical_patient.txt", lambda t: t.assign(**{column: [value, *t[column][1:]]})
+    )
+
+
+def _twice(folder):
+    edit(folder / "data_clinical_sample.txt", lambda t: pd.concat([t, t.iloc[[4]]]))
+
+
+def _call(folder):
+    text = (folder / "data_cna.txt").read_text().splitlines()
+    text[1] = "\t".join([*text[1].split("\t")[:5], "7", *text[1].split("\t")[6:]])
+    (folder / "data_cna.txt").write_text("\n".join(text) + "\n")
+
+
+def _words(folder):
+    text = (folder / "data_cna.txt").read_text().splitlines()
+    text[1] = "\t".join([*text[1].split("\t")[:5], "high", *text[1].split("\t")[6:]])
+    (folder / "data_cna.txt").write_text("\n".join(text) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("breakage", "sentence"),
+    [
+        (lambda f: (f / "data_cna.txt").unlink(), "has no cna file; it has to hold one of data_cna.txt, data_CNA.txt"),
+        (_without("NPI"), "has no column NPI; it has PATIENT_ID"),
+        (_without("RFS_STATUS"), "has no column RFS_STATUS"),
+        (_set("RFS_STATUS", "2:Unsure"), "RFS_STATUS '2:Unsure' is unknown; allowed begin with '0:' or '1:'"),
+        (_set("PATIENT_ID", "SIM-0001"), "PATIENT_ID SIM-0001 has 2 rows; each patient has one"),
+        (_twice, "PATIENT_ID SIM-0004 has 2 rows"),
+        (_call, "holds the call 7; allowed are -2, -1, 0, 1, 2 and NA"),
+        (_words, "cannot be read as features by samples"),
+        (lambda f: (f / "data_cna.txt").write_text("Hugo_Symbol\tA\tB\n"), "0 features of 0 known samples"),
+        (lambda f: (f / "data_cna.txt").write_text(""), "cannot be read as features by samples"),
+        (lambda f: (f / "data_cna.txt").write_text("Gene\tSIM-0000\nA\t1\n"), "has no column Hugo_Symbol"),
+        (
+            lambda f: edit(f / "data_clinical_patient.txt", lambda t: t.assign(RFS_STATUS=None)),
+            "has no patient with all of clinical variables, RNA, CNA and an outcome",
+        ),
+    ],
+)
+def test_a_broken_study_is_refused_in_a_sentence(study, breakage, sentence):
+    breakage(study)
+    with pytest.raises(DataError) as error:
+        read(study)
+    assert sentence in str(error.value)
+    assert str(study) in str(error.value)
+
+
+def test_a_fold_is_a_data_set_with_a_block_for_each_modality():
+    data = datasets.load("simulated_cohort:rna+cna/2")
+    assert [(b.name, b.size, b.likelihood) for b in data.blocks] == [
+        ("rna", 200, "gaussian"),
+        ("cna", 200, "bernoulli"),
+    ]
+    assert data.shape == (400,)
+    assert set(data.train[:, 200:].unique().tolist()) <= {0, 0.25, 0.5, 0.75, 1}
+    assert (data.train.min(), data.train.max()) == (0, 1)
+    assert 0 <= data.test.min() <= data.test.max() <= 1
+    assert "simulated" in data.source
+
+
+def test_folds_share_out_the_patients_and_their_outcomes():
+    patients = datasets.cohort("simulated_cohort")
+    tests = [test for _, test in cohorts.folds(patients)]
+    assert sorted(np.concatenate(tests)) == list(range(len(patients)))
+    shares = [patients.relapsed.iloc[test].mean() for test in tests]
+    assert max(shares) - min(shares) < 0.03
+    for k, test in enumerate(tests):
+        labels = datasets.load(f"simulated_cohort:clin/{k}").test_labels
+        assert labels.tolist() == patients.relapsed.iloc[test].astype(int).tolist()
+
+
+def test_nothing_of_the_test_patients_leaks_into_what_is_fitted(tmp_path, monkeypatch):
+    """A gene of huge values, and a category, that only patients of the test fold have."""
+    clean = datasets.load("simulated_cohort:clin+rna+cna/0")
+    patients = datasets.cohort("simulated_cohort")
+    _, test = cohorts.folds(patients)[0]
+    planted = {name: table.copy() for name, table in patients.modalities.items()}
+    column = planted["rna"].columns[0]
+    planted["rna"].iloc[test, 0] = 1e6
+    planted["cna"].iloc[test] = 2
+    planted["clin"].iloc[test, planted["clin"].columns.get_loc("CELLULARITY")] = "planted"
+    changed = cohorts.Cohort("c", "s", planted, patients.relapsed, patients.months, patients.subtype)
+    monkeypatch.setattr(cohorts, "cohort", lambda name: changed)
+    monkeypatch.setattr(cohorts, "FEATURES", 150)  # so that features are chosen, too
+    leaky = cohorts.fold("simulated_cohort", "clin+rna+cna/0")
+    monkeypatch.setattr(cohorts, "cohort", lambda name: patients)
+    clean = cohorts.fold("simulated_cohort", "clin+rna+cna/0")
+    assert torch.equal(leaky.train, clean.train)
+    assert leaky.blocks == clean.blocks
+    assert not torch.equal(leaky.test, clean.test)
+    assert column in planted["rna"]
+
+
+def test_clinical_variables_are_binned_and_missing_ones_are_a_category():
+    table = pd.DataFrame({"NPI": [2.0, 3.0, np.nan, 6.0], "ER_STATUS": ["Positive", None, "Negative", "Positive"]})
+    binned = cohorts._binned(table)
+    assert binned["NPI"].tolist() == ["(-inf, 2.4]", "(2.4, 3.4]", "missing", "(5.4, inf]"]
+    assert binned["ER_STATUS"].tolist() == ["Positive", "missing", "Negative", "Positive"]
+    coded = cohorts.preprocessing("clin", 2).fit_transform(table)
+    assert coded.shape == (4, 7)
+    assert (coded.sum(1) == 2).all()
+
+
+def test_the_patients_that_come_with_scikit_survival():
+    patients = datasets.cohort("gse7390")
+    assert len(patients) == 198
+    assert patients.relapsed.sum() == 51
+    data = datasets.load("gse7390:clin+rna/4")
+    assert [b.size for b in data.blocks] == [13, 76]
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("simulated_cohort:clin+dna/0", "modalities 'clin+dna' are not allowed"),
+        ("simulated_cohort:clin+clin/0", "each once"),
+        ("simulated_cohort:clin/5", "fold '5' is not allowed; it has to be from 0 to 4"),
+        ("gse7390:cna/0", "one or more of clin, rna"),
+    ],
+)
+def test_a_wrong_fold_is_refused(name, sentence):
+    with pytest.raises(ValueError, match="not allowed") as error:
+        datasets.load(name)
+    assert sentence in str(error.value)
+
+
+def test_only_cohorts_have_tables():
+    with pytest.raises(ValueError, match="'mnist5k' is not allowed; it has to be metabric"):
+        datasets.cohort("mnist5k")
+
+
+def test_the_simulated_outcome_follows_its_structure():
+    """A Cox model on the expression of genes must see the hazard that was put in."""
+    from sksurv.linear_model import CoxPHSurvivalAnalysis
+    from sksurv.util import Surv
+
+    patients = datasets.cohort("simulated_cohort")
+    train, test = cohorts.folds(patients)[0]
+    x = patients.modalities["rna"].to_numpy() - 8
+    y = Surv.from_arrays(patients.relapsed, patients.months)
+    assert CoxPHSurvivalAnalysis(alpha=10).fit(x[train], y[train]).score(x[test], y[test]) > 0.6
+
+
+@pytest.fixture
+def server():
+    """A server of one file that understands ranges; its `broken` makes it hang up after so many bytes."""
+
+    class Handler(BaseHTTPRequestHandler):
+        content, broken, asked = b"", None, []
+
+        def do_GET(self):
+            asked = self.headers.get("Range")
+            type(self).asked.append(asked)
+            start = int(asked.split("=")[1].rstrip("-")) if asked else 0
+            if start > len(self.content):
+                self.send_error(416)
+                return
+            self.send_response(206 if asked else 200)
+            self.send_header("Content-Length", str(len(self.content) - start))
+            self.end_headers()
+            self.wfile.write(self.content[start : type(self).broken])
+
+        def log_message(self, *_):
+            pass
+
+    served = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=served.serve_forever, daemon=True).start()
+    Handler.asked = []
+    yield served, Handler
+    served.shutdown()
+
+
+def test_a_broken_download_goes_on_where_it_broke_off(server, tmp_path):
+    served, handler = server
+    handler.content, handler.broken = bytes(range(256)) * 5000, 600_000
+    url = f"http://127.0.0.1:{served.server_port}/file"
+    with pytest.raises(Exception, match=r"bytes|broken|Read"):
+        resumed(url, tmp_path / "file")
+    part = (tmp_path / "file.part").stat().st_size
+    assert 0 < part <= 600_000
+    handler.broken = None
+    assert resumed(url, tmp_path / "file").read_bytes() == handler.content
+    assert handler.asked == [None, f"bytes={part}-"]
+    assert not (tmp_path / "file.part").exists()
+
+
+def test_metabric_is_fetched_and_unpacked(server, study, monkeypatch):
+    served, handler = server
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+        tar.add(study, arcname="brca_metabric")
+        tar.addfile(tarfile.TarInfo("brca_metabric/LICENSE"))
+    handler.content = archive.getvalue()
+    monkeypatch.setattr(cohorts, "URL", f"http://127.0.0.1:{served.server_port}/brca_metabric.tar.gz")
+    data = datasets.load("metabric:rna+cna/1")
+    assert [b.size for b in data.blocks] == [12, 9]
+    assert sorted(f.name for f in paths.data().iterdir()) == ["brca_metabric"]
+    assert len(list((paths.data() / "brca_metabric").iterdir())) == 4
