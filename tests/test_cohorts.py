@@ -8,9 +8,12 @@ import pandas as pd
 import pytest
 import torch
 
-from vaelib import datasets, paths
+from vaelib import datasets, evaluation, paths
 from vaelib.datasets import DataError, cohorts
 from vaelib.datasets.downloads import resumed
+from vaelib.experiments import Experiment, trained
+from vaelib.sweeps import run
+from vaelib.training import Training
 
 
 @pytest.fixture
@@ -299,3 +302,33 @@ def test_metabric_is_fetched_and_unpacked(server, study, monkeypatch):
     assert [b.size for b in data.blocks] == [12, 9]
     assert sorted(f.name for f in paths.data().iterdir()) == ["brca_metabric"]
     assert len(list((paths.data() / "brca_metabric").iterdir())) == 4
+
+
+@pytest.mark.parametrize(("network", "likelihood"), [("cnc", "linear"), ("x", "balanced")])
+def test_a_run_on_a_fold_comes_back_as_it_was_trained(store, network, likelihood):
+    name = "simulated_cohort:clin+rna/0"
+    e = Experiment(
+        dataset=name, network=network, likelihood=likelihood, latents=4, epochs=2, learning_rate=1e-3, decay=1e-3,
+        divergence="geometric_js", skew_update="gradient",
+    )  # fmt: skip
+    entry = run(e, weights=True, store=store)
+    trainee, test = trained(entry), datasets.load(name).test
+    assert entry.history["train_loss"].diff().iloc[-1] < 0
+    error = evaluation.reconstruction_error(trainee.vae, test).mean().item()
+    assert error == pytest.approx(entry.metrics["test_reconstruction"], rel=1e-5)
+
+
+@pytest.mark.parametrize("network", ["cnc", "x"])
+def test_integrative_networks_train_in_a_stack(network):
+    """Batch normalisation keeps each member's own running moments; dropout is drawn for each by itself."""
+    data = datasets.load("simulated_cohort:clin+rna/0")
+    fields = {"dataset": data.name, "network": network, "likelihood": "balanced", "latents": 4}
+    members = [Experiment(**fields, seed=s).build(data.shape, data.blocks) for s in (0, 1)]
+    settings = {"batch_size": 64, "epochs": 3, "learning_rate": 1e-3, "skew_learning_rate": 0.0}
+    stack = Training(members, [0, 1], data.train, **settings)
+    losses = [[row["loss"] for row in stack.run_epoch()] for _ in range(3)]
+    assert losses[2][0] < losses[0][0]
+    assert losses[2][1] < losses[0][1]
+    moments = [next(b for name, b in stack.member(k).named_buffers() if name.endswith("running_mean")) for k in (0, 1)]
+    assert not torch.equal(*moments)
+    assert all(m.abs().sum() > 0 for m in moments)

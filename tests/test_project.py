@@ -30,7 +30,7 @@ FLOORS = [
     {"latents", "fitting"},
     {"vae"},
     {"objectives"},
-    {"training", "evaluation", "store"},
+    {"training", "evaluation", "probes", "store"},
     {"experiments"},
     {"runs"},
     {"sweeps"},

@@ -107,9 +107,10 @@ def _convert(value: Any, kind: str) -> Any:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a notebook's run went: its executed copy, its time, and what stopped it, if anything did."""
+    """How a notebook's run went: its executed copy, what was injected, its time, and what stopped it if anything."""
 
     output: Path
+    parameters: Mapping[str, Any]
     seconds: float
     error: str | None = None
 
@@ -132,7 +133,7 @@ def run(notebook: Path, parameters: Mapping[str, Any], output: Path) -> Outcome:
         error = f"cell {failure.exec_count}: {failure.ename}: {message[-1] if message else ''}"
     except Exception as failure:  # a dead kernel, a full disk: the other notebooks go on
         error = f"{type(failure).__name__}: {failure}"
-    return Outcome(output, time.perf_counter() - started, error)
+    return Outcome(output, parameters, time.perf_counter() - started, error)
 
 
 def run_all(work: Iterable[tuple[Path, Mapping[str, Any]]], folder: Path, jobs: int) -> Iterable[Outcome]:

@@ -46,7 +46,7 @@ def figures(profile: str, only: tuple[str, ...], jobs: int, parameters: tuple[tu
             for file in batch.notebooks(only)
             for given in settings.get(file.stem, [{}])
         ]
-        if refresh and any(injected for _, injected in work):
+        if refresh and (parameters or profile != "quick"):
             raise ValueError("refresh: notebooks are kept with their default parameters; leave out -p and --profile")
     build = paths.project() / "build" / profile
     click.echo(f"running {len(work)} notebooks, profile {profile}; executed copies go to {build}")
@@ -55,7 +55,7 @@ def figures(profile: str, only: tuple[str, ...], jobs: int, parameters: tuple[tu
         state = f"FAILED in {outcome.error}" if outcome.error else "done"
         click.echo(f"  {outcome.output.stem:<28} {outcome.seconds:6.0f} s  {state}")
         failed += outcome.error is not None
-        if refresh and not outcome.error:
+        if refresh and not outcome.error and not outcome.parameters:
             batch.keep(outcome.output, paths.project() / "notebooks" / outcome.output.name)
     if any(paths.figures().glob(f"{profile}/*/claims.json")):
         _, page = report.write(profile)
