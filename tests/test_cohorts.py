@@ -11,6 +11,8 @@ import torch
 from vaelib import datasets, evaluation, paths
 from vaelib.datasets import DataError, cohorts
 from vaelib.datasets.downloads import resumed
+from vaelib.datasets.simulated import simulate
+from vaelib.datasets.studies import Cohort, read_study
 from vaelib.experiments import Experiment, trained
 from vaelib.sweeps import run
 from vaelib.training import Training
@@ -19,12 +21,12 @@ from vaelib.training import Training
 @pytest.fixture
 def study(tmp_path):
     """A study of 60 simulated patients in a folder."""
-    cohorts.simulate(tmp_path / "study", patients=60, genes=12, features=9)
+    simulate(tmp_path / "study", patients=60, genes=12, features=9)
     return tmp_path / "study"
 
 
 def read(folder):
-    return cohorts.read_study(folder, "study", "a study")
+    return read_study(folder, "study", "a study")
 
 
 def edit(file, change):
@@ -185,7 +187,7 @@ def test_nothing_of_the_test_patients_leaks_into_what_is_fitted(tmp_path, monkey
     planted["rna"].iloc[test, 0] = 1e6
     planted["cna"].iloc[test] = 2
     planted["clin"].iloc[test, planted["clin"].columns.get_loc("CELLULARITY")] = "planted"
-    changed = cohorts.Cohort("c", "s", planted, patients.relapsed, patients.months, patients.subtype)
+    changed = Cohort("c", "s", planted, patients.relapsed, patients.months, patients.subtype)
     monkeypatch.setattr(cohorts, "cohort", lambda name: changed)
     monkeypatch.setattr(cohorts, "FEATURES", 150)  # so that features are chosen, too
     leaky = cohorts.fold("simulated_cohort", "clin+rna+cna/0")

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from vaelib.datasets import cohorts, images, mixtures, own, sprites
-from vaelib.datasets.cohorts import Cohort
 from vaelib.datasets.dataset import Block, Dataset, Factors
 from vaelib.datasets.downloads import DataError, Download
 from vaelib.datasets.mixtures import mixture
+from vaelib.datasets.studies import Cohort
 
 __all__ = [
     "Block",

@@ -1,4 +1,4 @@
-"""Cohorts of patients: tables by modality with an outcome, and how a fold of them becomes a data set.
+"""The cohorts of patients, and how a fold of one becomes a data set.
 
 METABRIC and the simulated cohort are folders in the format of the cBioPortal study brca_metabric, read by the same
 reader; the third cohort comes with scikit-survival. Everything that is fitted to the data (bins, categories, the
@@ -8,9 +8,7 @@ choice of features, scales) is fitted on the training patients of a fold.
 import os
 import tarfile
 import tempfile
-from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,7 +18,9 @@ import torch
 
 from vaelib import paths
 from vaelib.datasets.dataset import Block, Dataset
-from vaelib.datasets.downloads import Check, DataError, Download, resumed
+from vaelib.datasets.downloads import Check, Download, resumed
+from vaelib.datasets.simulated import simulate
+from vaelib.datasets.studies import FILES, Cohort, read_study
 
 FOLDS = 5
 FEATURES = 1_000
@@ -28,157 +28,8 @@ FEATURES = 1_000
 
 URL = "https://cbioportal-datahub.s3.amazonaws.com/brca_metabric.tar.gz"
 
-# Names that the files have had in the releases of the study, the newest first.
-_FILES = {
-    "patients": ("data_clinical_patient.txt", "data_bcr_clinical_data_patient.txt"),
-    "samples": ("data_clinical_sample.txt", "data_bcr_clinical_data_sample.txt"),
-    "rna": ("data_mrna_illumina_microarray.txt", "data_mrna_agilent_microarray.txt", "data_expression.txt"),
-    "cna": ("data_cna.txt", "data_CNA.txt"),
-}
-_PATIENTS = (
-    "LYMPH_NODES_EXAMINED_POSITIVE",
-    "NPI",
-    "CELLULARITY",
-    "CHEMOTHERAPY",
-    "ER_IHC",
-    "HER2_SNP6",
-    "HORMONE_THERAPY",
-    "INFERRED_MENOPAUSAL_STATE",
-    "INTCLUST",
-    "AGE_AT_DIAGNOSIS",
-    "CLAUDIN_SUBTYPE",
-    "THREEGENE",
-    "LATERALITY",
-    "RADIO_THERAPY",
-    "HISTOLOGICAL_SUBTYPE",
-    "BREAST_SURGERY",
-)
-_SAMPLES = ("ER_STATUS", "HER2_STATUS", "GRADE", "PR_STATUS", "TUMOR_SIZE", "TUMOR_STAGE")
-_OUTCOME = ("RFS_STATUS", "RFS_MONTHS")
-
 LIKELIHOODS = {"clin": "bernoulli", "rna": "gaussian", "cna": "bernoulli"}
 """What each modality's block is modelled with, in the papers."""
-
-
-@dataclass(frozen=True, eq=False)
-class Cohort:
-    """Patients, one row each in every table, in the same order.
-
-    Attributes
-    ----------
-    name, source
-        What it was loaded by, and where it came from, in a sentence.
-    modalities
-        ``clin``, ``rna``, ``cna``, those that there are: clinical variables as read (numbers, or categories as text;
-        missing ones NaN), log intensities or z-scores, GISTIC calls from -2 to 2.
-    relapsed
-        Whether the patient relapsed within the observed time, bool.
-    months
-        Until the relapse, or until the patient was last seen without.
-    subtype
-        A label of the tumour, to colour figures by.
-    """
-
-    name: str
-    source: str
-    modalities: dict[str, pd.DataFrame]
-    relapsed: pd.Series
-    months: pd.Series
-    subtype: pd.Series
-
-    def __len__(self) -> int:
-        """How many patients."""
-        return len(self.relapsed)
-
-
-def read_study(folder: Path, name: str, source: str) -> Cohort:
-    """Read a folder in the format of the cBioPortal study brca_metabric.
-
-    Columns are found by name, whatever release they come from; patients without one of the three modalities, or
-    without an outcome, are left out.
-
-    Raises
-    ------
-    DataError
-        When a file or column is missing, a patient has two samples, a code is unknown, or nobody is left.
-    """
-    files = {kind: _file(folder, kind) for kind in _FILES}
-    patients = _clinical(files["patients"], ["PATIENT_ID", *_PATIENTS, *_OUTCOME])
-    samples = _clinical(files["samples"], ["PATIENT_ID", "SAMPLE_ID", *_SAMPLES])
-    for table, file in ((patients, files["patients"]), (samples, files["samples"])):
-        twice = table["PATIENT_ID"][table["PATIENT_ID"].duplicated()]
-        if len(twice):
-            raise DataError(f"{file}: PATIENT_ID {twice.iloc[0]} has {len(twice) + 1} rows; each patient has one.")
-    clin = patients.merge(samples, on="PATIENT_ID").set_index("SAMPLE_ID")
-    rna, cna = _matrix(files["rna"], clin.index), _matrix(files["cna"], clin.index)
-    calls = np.unique(cna.to_numpy())
-    if wrong := set(calls[~np.isnan(calls)]) - {-2, -1, 0, 1, 2}:
-        raise DataError(f"{files['cna']} holds the call {min(wrong):g}; allowed are -2, -1, 0, 1, 2 and NA.")
-    status = clin["RFS_STATUS"].astype("string").str.extract(r"^([01])(?::|$)")[0]
-    unknown = clin["RFS_STATUS"].notna() & status.isna()
-    if unknown.any():
-        value = clin["RFS_STATUS"][unknown].iloc[0]
-        raise DataError(f"{files['patients']}: RFS_STATUS {value!r} is unknown; allowed begin with '0:' or '1:'.")
-    months = pd.to_numeric(clin["RFS_MONTHS"], errors="coerce")
-    known = clin.index[status.notna() & months.ge(0)].intersection(rna.index).intersection(cna.index)
-    if known.empty:
-        raise DataError(f"{folder} has no patient with all of clinical variables, RNA, CNA and an outcome.")
-    clin = clin.loc[known]
-    return Cohort(
-        name,
-        f"{source}: {len(known):,} patients with RNA ({rna.shape[1]:,} genes), CNA ({cna.shape[1]:,} features), "
-        f"clinical variables and an outcome",
-        {"clin": clin[[*_PATIENTS, *_SAMPLES]], "rna": rna.loc[known], "cna": cna.loc[known]},
-        status.loc[known].eq("1").astype(bool),
-        months.loc[known],
-        clin["CLAUDIN_SUBTYPE"].fillna("unknown"),
-    )
-
-
-def _file(folder: Path, kind: str) -> Path:
-    for name in _FILES[kind]:
-        if (folder / name).is_file():
-            return folder / name
-    raise DataError(f"{folder} has no {kind} file; it has to hold one of {', '.join(_FILES[kind])}.")
-
-
-def _clinical(file: Path, needed: list[str]) -> pd.DataFrame:
-    """A clinical table: comment lines, a header, one row a patient or sample."""
-    try:
-        table = pd.read_csv(file, sep="\t", comment="#", low_memory=False)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read as a table separated by tabs ({str(error).strip()}).") from error
-    if missing := [column for column in needed if column not in table]:
-        raise DataError(f"{file} has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}.")
-    return table[needed]
-
-
-def _matrix(file: Path, samples: Iterable[str]) -> pd.DataFrame:
-    """A table of features by samples as float32 samples by features: the samples that are named, in their order.
-
-    Read in parts: the RNA of the full study is 700 MB of text.
-    """
-    wanted = set(samples)
-    try:
-        header = pd.read_csv(file, sep="\t", nrows=0).columns
-        if "Hugo_Symbol" not in header:
-            raise DataError(f"{file} has no column Hugo_Symbol; it has {', '.join(header[:5])}, ...")
-        columns = [column for column in header if column in wanted]
-        types = {"Hugo_Symbol": "string", **dict.fromkeys(columns, np.float32)}
-        parts = pd.read_csv(file, sep="\t", usecols=["Hugo_Symbol", *columns], dtype=types, chunksize=1_000)
-        names, values = [], []
-        for part in parts:
-            names += part["Hugo_Symbol"].fillna("unnamed").tolist()
-            values.append(part[columns].to_numpy())
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read as features by samples ({str(error).strip()}).") from error
-    if not columns or not names:
-        raise DataError(f"{file} has {len(names)} features of {len(columns)} known samples; it needs some of both.")
-    seen: dict[str, int] = {}
-    for k, symbol in enumerate(names):  # a gene may have more than one probe
-        seen[symbol] = seen.get(symbol, 0) + 1
-        names[k] = symbol if seen[symbol] == 1 else f"{symbol}.{seen[symbol]}"
-    return pd.DataFrame(np.concatenate(values).T, index=columns, columns=names)
 
 
 def gse7390() -> Cohort:
@@ -307,101 +158,13 @@ def fold(name: str, argument: str) -> Dataset:
 def _get_metabric(folder: Path) -> None:
     """Fetch the study's archive, going on where it broke off, and unpack the files that are read."""
     archive = resumed(URL, paths.data() / "brca_metabric.tar.gz")
-    wanted = {name for names in _FILES.values() for name in names}
+    wanted = {name for names in FILES.values() for name in names}
     with tarfile.open(archive) as tar:
         for member in tar:
             if Path(member.name).name in wanted and member.isfile():
                 member.name = f"brca_metabric/{Path(member.name).name}"
                 tar.extract(member, folder, filter="data")
     archive.unlink()
-
-
-def simulate(folder: Path, patients: int = 400, genes: int = 200, features: int = 200, seed: int = 0) -> None:
-    """Write a cohort of known structure in the format of the study.
-
-    Four subtypes with their own hazard of relapse, and a continuous activity that raises it, move the means of genes;
-    half of the copy-number features follow a gene. A third of the patients is censored early, a tenth of the clinical
-    entries is missing.
-
-    Parameters
-    ----------
-    folder
-        Where the four files go; made if it is not there.
-    patients, genes, features
-        Sizes.
-    seed
-        Of all draws.
-    """
-    rng = np.random.default_rng(seed)
-    subtype, activity = rng.choice(4, patients, p=[0.4, 0.3, 0.2, 0.1]), rng.normal(size=patients)
-    by_subtype, by_activity = rng.normal(size=(4, genes)), rng.normal(size=genes)
-    rna = 8 + by_subtype[subtype] + 0.7 * activity[:, None] * by_activity + rng.normal(size=(patients, genes))
-    follows = rng.integers(genes, size=features)
-    cna = np.clip(
-        np.round(
-            (rna - 8)[:, follows] / 1.5 * rng.choice([0, 1], features) + rng.normal(size=(patients, features)) / 2
-        ),
-        -2,
-        2,
-    )
-    hazard = np.exp(np.array([-0.7, 0, 0.4, 0.9])[subtype] + 0.8 * activity) / 150
-    relapse, seen = (
-        rng.exponential(1 / hazard),
-        np.where(rng.random(patients) < 1 / 3, rng.uniform(1, 60, patients), rng.uniform(60, 240, patients)),
-    )
-    relapsed, months = relapse < seen, np.minimum(relapse, seen)
-    ids = [f"SIM-{k:04d}" for k in range(patients)]
-    names = np.array(["LumA", "LumB", "Her2", "Basal"])[subtype]
-    positive = rng.random(patients) < np.array([0.95, 0.9, 0.4, 0.05])[subtype]
-    size = np.exp(3 + 0.3 * activity + 0.4 * rng.normal(size=patients)).round(1)
-    nodes = rng.poisson(np.exp(0.5 * activity))
-    grade = np.clip(np.round(2 + 0.4 * activity + 0.5 * rng.normal(size=patients)), 1, 3)
-    yes = lambda share: np.where(rng.random(patients) < share, "YES", "NO")  # noqa: E731
-    table = pd.DataFrame(
-        {
-            "PATIENT_ID": ids,
-            "LYMPH_NODES_EXAMINED_POSITIVE": nodes,
-            "NPI": (0.02 * size + 1 + (nodes > 0) + (nodes > 3) + grade).round(2),
-            "CELLULARITY": rng.choice(["High", "Moderate", "Low"], patients),
-            "CHEMOTHERAPY": yes(0.2),
-            "ER_IHC": np.where(positive, "Positve", "Negative"),
-            "HER2_SNP6": np.where(subtype == 2, "GAIN", "NEUTRAL"),
-            "HORMONE_THERAPY": yes(0.6),
-            "INFERRED_MENOPAUSAL_STATE": rng.choice(["Post", "Pre"], patients, p=[0.8, 0.2]),
-            "INTCLUST": (subtype + 1).astype(str),
-            "AGE_AT_DIAGNOSIS": np.clip(rng.normal(60, 12, patients), 25, 95).round(2),
-            "CLAUDIN_SUBTYPE": names,
-            "THREEGENE": np.where(positive, "ER+/HER2- Low Prolif", "ER-/HER2-"),
-            "LATERALITY": rng.choice(["Left", "Right"], patients),
-            "RADIO_THERAPY": yes(0.6),
-            "HISTOLOGICAL_SUBTYPE": rng.choice(["Ductal/NST", "Lobular", "Mixed"], patients, p=[0.8, 0.1, 0.1]),
-            "BREAST_SURGERY": rng.choice(["MASTECTOMY", "BREAST CONSERVING"], patients),
-            "RFS_STATUS": np.where(relapsed, "1:Recurred", "0:Not Recurred"),
-            "RFS_MONTHS": months.round(2),
-            "SAMPLE_ID": ids,
-            "ER_STATUS": np.where(positive, "Positive", "Negative"),
-            "HER2_STATUS": np.where(subtype == 2, "Positive", "Negative"),
-            "GRADE": grade,
-            "PR_STATUS": rng.choice(["Positive", "Negative"], patients),
-            "TUMOR_SIZE": size,
-            "TUMOR_STAGE": 1 + (size > 20) + (size > 50) + (nodes > 9),
-        }
-    )
-    gaps = table.columns.difference(["PATIENT_ID", "SAMPLE_ID", *_OUTCOME])
-    table[gaps] = table[gaps].astype("object").mask(rng.random((patients, len(gaps))) < 0.1)
-    folder.mkdir(parents=True, exist_ok=True)
-    for kind, columns in (
-        ("patients", ["PATIENT_ID", *_PATIENTS, *_OUTCOME]),
-        ("samples", ["PATIENT_ID", "SAMPLE_ID", *_SAMPLES]),
-    ):
-        with (folder / _FILES[kind][0]).open("w") as file:
-            file.write("#simulated patients: names, descriptions, types and priorities are left out\n" * 4)
-            table[columns].to_csv(file, sep="\t", index=False)
-    for kind, values, form in (("rna", rna, "%.4f"), ("cna", cna.astype(int), None)):
-        matrix = pd.DataFrame(values.T, columns=ids)
-        matrix.insert(0, "Hugo_Symbol", [f"{kind.upper()}{k}" for k in range(len(matrix))])
-        matrix.insert(1, "Entrez_Gene_Id", "")
-        matrix.to_csv(folder / _FILES[kind][0], sep="\t", index=False, float_format=form)
 
 
 def _complete(file: Path) -> str | None:
@@ -412,7 +175,7 @@ def _complete(file: Path) -> str | None:
 def _files() -> dict[str, Check]:
     """METABRIC's files under the names that are there, or under the newest."""
     root = paths.data()
-    places = {kind: [f"{_FOLDERS['metabric']}/{name}" for name in names] for kind, names in _FILES.items()}
+    places = {kind: [f"{_FOLDERS['metabric']}/{name}" for name in names] for kind, names in FILES.items()}
     return {next((p for p in p_all if (root / p).is_file()), p_all[0]): _complete for p_all in places.values()}
 
 
