@@ -79,12 +79,14 @@ def test_the_key_is_that_of_the_stored_text(seed, skew, divergence):
 
 
 def test_every_field_changes_the_key():
-    base = Experiment(divergence="geometric_js", skew_update="gradient")
+    fields = {"latent": "joint", "information": "category"}
+    base = Experiment(divergence="geometric_js", skew_update="gradient", **fields)
     other = {
         "dataset": "mnist", "network": "mlp", "latents": 3, "likelihood": "gaussian", "divergence": "dual_geometric_js",
-        "weight": 2.0, "capacity": 3.0, "corruption": 1.0, "skew": 0.1, "skew_update": "newton",
-            "epochs": 11, "batch_size": 32,
-        "learning_rate": 1.0, "skew_learning_rate": 1.0, "decay": 0.1, "landscape": 5, "seed": 1,
+        "weight": 2.0, "capacity": 3.0, "corruption": 1.0, "skew": 0.1, "skew_update": "newton", "epochs": 11,
+        "batch_size": 32, "learning_rate": 1.0, "skew_learning_rate": 1.0, "decay": 0.1, "landscape": 5, "seed": 1,
+        "categories": 5, "temperature": 0.5, "final_temperature": 0.1, "straight_through": True, "information": "1,2",
+        "information_weight": 3.0,
     }  # fmt: skip
     assert set(other) == {f.name for f in dataclasses.fields(Experiment)} - {"latent"}
     keys = {base.key}
@@ -92,6 +94,48 @@ def test_every_field_changes_the_key():
         free = {"skew_learning_rate": None} if name == "skew_update" else {}
         keys.add(dataclasses.replace(base, **{name: value}, **free).key)
     assert len(keys) == len(other) + 1
+
+
+def test_the_start_of_a_vae_does_not_depend_on_what_is_asked_of_its_code():
+    plain, informed = (
+        Experiment(latent="joint", network="mlp", information=what).build((1, 32, 32)) for what in (None, "category")
+    )
+    for (name, a), b in zip(plain.vae.named_parameters(), informed.vae.parameters()):
+        assert torch.equal(a, b), name
+
+
+@pytest.mark.parametrize(
+    ("fields", "places"),
+    [
+        ({"latent": "joint", "information": "category"}, [10, 11, 12]),
+        ({"latent": "categorical", "latents": 3, "categories": None, "information": "category"}, [0, 1, 2]),
+        ({"information": "7,3", "categories": None}, [7, 3]),
+        ({"latent": "joint", "information": "9"}, [9]),
+    ],
+)
+def test_what_information_is_about(fields, places):
+    trainee = Experiment(**{"categories": 3, "network": "mlp", **fields}).build((1, 32, 32))
+    assert trainee.objective.information.places == places
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"information": "category"}, "information: 'category' is not allowed"),
+        ({"information": "3,10"}, "information: '3,10' is not allowed"),
+        ({"information": "3,3"}, "information: '3,3' is not allowed"),
+        ({"information": "3;4"}, "information: '3;4' is not allowed"),
+        ({"information_weight": 1.0}, "information_weight: 1.0 is not allowed; it has to be left out unless"),
+        ({"temperature": 1.0}, "temperature: 1.0 is not allowed; it has to be left out with the latent 'gaussian'"),
+        ({"categories": 4}, "categories: 4 is not allowed; it has to be given with 'joint' only"),
+        ({"latent": "joint", "categories": 1}, "categories: 1 is not allowed"),
+        ({"latent": "joint", "temperature": 0.0}, "temperature: 0.0 is not allowed"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(fields, sentence):
+    with pytest.raises(ValueError) as error:
+        Experiment(**fields)
+    assert sentence in str(error.value)
 
 
 def test_a_start_depends_on_the_seed_alone():

@@ -11,10 +11,11 @@ convention is that of the thesis (its eqs. 36 to 38), throughout:
     JS^G_{*a} = (1-a) KL(G_a‖q) + a KL(G_a‖p),
 
 so that a = 0 gives KL(q‖p) for the first and KL(p‖q) for the dual, and a = 1 the other. Supported are pairs of Normal,
-MultivariateNormal, Categorical, OneHotCategorical or Bernoulli, and Independent of these.
+MultivariateNormal, Categorical, OneHotCategorical or Bernoulli, Independent of these, and a Product of any.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,9 @@ from torch.distributions import (
     MultivariateNormal,
     Normal,
     OneHotCategorical,
+    constraints,
     kl_divergence,
+    register_kl,
 )
 from torch.func import grad
 from torch.nn.functional import softplus
@@ -34,14 +37,47 @@ from torch.nn.functional import softplus
 SkewLike = float | Tensor
 
 
+class Product(Distribution):
+    """Independent distributions side by side: an event is their events, concatenated.
+
+    Parameters
+    ----------
+    parts
+        Distributions of one batch shape, with events that are vectors.
+    """
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
+
+    def __init__(self, parts: Sequence[Distribution]):
+        self.parts, self._sizes = list(parts), [part.event_shape[0] for part in parts]
+        super().__init__(parts[0].batch_shape, torch.Size([sum(self._sizes)]), validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        """``(*batch, sum of the parts' sizes)``."""
+        return torch.cat([part.mean for part in self.parts], dim=-1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """The sum of the parts' log-densities."""
+        return sum(part.log_prob(v) for part, v in zip(self.parts, value.split(self._sizes, dim=-1)))
+
+
+@register_kl(Product, Product)
+def _(q: Product, p: Product) -> Tensor:
+    return sum(reverse_kl(a, b) for a, b in zip(q.parts, p.parts))
+
+
 def reverse_kl(q: Distribution, p: Distribution) -> Tensor:
     """KL(q‖p), the rate of the evidence lower bound."""
+    if isinstance(q, OneHotCategorical) and isinstance(p, OneHotCategorical):
+        # What torch.distributions has cannot be vectorised over a stack: it assigns by a mask.
+        return (q.probs * (q.logits - p.logits)).sum(-1)
     return kl_divergence(q, p)
 
 
 def forward_kl(q: Distribution, p: Distribution) -> Tensor:
     """KL(p‖q)."""
-    return kl_divergence(p, q)
+    return reverse_kl(p, q)
 
 
 # The natural parameters of each family that define it: what the weighted geometric mean interpolates.
@@ -87,6 +123,9 @@ def geometric_mean(q: Distribution, p: Distribution, skew: SkewLike) -> tuple[Di
     TypeError
         If the pair is not supported.
     """
+    if isinstance(q, Product) and isinstance(p, Product):
+        means, log_normalisers = zip(*(geometric_mean(a, b, skew) for a, b in zip(q.parts, p.parts)))
+        return Product(means), sum(log_normalisers)
     if isinstance(q, Independent) and isinstance(p, Independent):
         dims = q.reinterpreted_batch_ndims
         base, log_normaliser = geometric_mean(q.base_dist, p.base_dist, skew)
@@ -168,6 +207,9 @@ def _sum_last(values: Tensor, dims: int) -> Tensor:
 
 def _kls(q: Distribution, p: Distribution, skew: SkewLike, *, to_mean: bool) -> tuple[Tensor, Tensor]:
     """KL(q‖G) and KL(p‖G), or KL(G‖q) and KL(G‖p)."""
+    if isinstance(q, Product) and isinstance(p, Product):
+        firsts, seconds = zip(*(_kls(a, b, skew, to_mean=to_mean) for a, b in zip(q.parts, p.parts)))
+        return sum(firsts), sum(seconds)
     if isinstance(q, Independent) and isinstance(p, Independent):
         first, second = _kls(q.base_dist, p.base_dist, skew, to_mean=to_mean)
         return _sum_last(first, q.reinterpreted_batch_ndims), _sum_last(second, q.reinterpreted_batch_ndims)
@@ -175,11 +217,7 @@ def _kls(q: Distribution, p: Distribution, skew: SkewLike, *, to_mean: bool) -> 
         pair = _Normalised(q, p, skew)
         return pair.to_mean() if to_mean else pair.from_mean()
     mean, _ = geometric_mean(q, p, skew)
-    return (
-        (kl_divergence(q, mean), kl_divergence(p, mean))
-        if to_mean
-        else (kl_divergence(mean, q), kl_divergence(mean, p))
-    )
+    return (reverse_kl(q, mean), reverse_kl(p, mean)) if to_mean else (reverse_kl(mean, q), reverse_kl(mean, p))
 
 
 def geometric_js(q: Distribution, p: Distribution, skew: SkewLike) -> Tensor:
@@ -246,6 +284,8 @@ def moment_rows(q: Distribution) -> Tensor:
 
 def _detached(d: Distribution) -> Distribution:
     """The same distribution in double precision, outside of the gradient's graph."""
+    if isinstance(d, Product):
+        return Product([_detached(part) for part in d.parts])
     if isinstance(d, Independent):
         return Independent(_detached(d.base_dist), d.reinterpreted_batch_ndims, validate_args=False)
     parameters = {name: getattr(d, name).detach().double() for name in _PARAMETERS[_family(d, d)]}
@@ -254,6 +294,9 @@ def _detached(d: Distribution) -> Distribution:
 
 def _log_normaliser_derivatives(q: Distribution, p: Distribution, skew: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The first three derivatives of the batch mean of log Z(a), on which alone both normalised forms depend in a."""
+    if isinstance(q, Product):
+        parts = [_log_normaliser_derivatives(a, b, skew) for a, b in zip(q.parts, p.parts)]
+        return tuple(sum(derivatives) for derivatives in zip(*parts))
     if isinstance(q, Independent) and isinstance(q.base_dist, Normal):
         # A mean over all coordinates, times their number, is the mean over the batch of the sum over coordinates.
         first, second, third = _log_normaliser_derivatives(q.base_dist, p.base_dist, skew)

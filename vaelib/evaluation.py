@@ -12,9 +12,9 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
-from torch.distributions import Distribution, Normal
+from torch.distributions import Distribution, Independent, Normal
 
-from vaelib.divergences import FORMS, optimal_skew, reverse_kl
+from vaelib.divergences import FORMS, Product, optimal_skew, reverse_kl
 from vaelib.objectives import Trainee, corrupt
 from vaelib.vae import VAE, pixels
 
@@ -72,8 +72,11 @@ def mean_terms(trainee: Trainee, samples: Tensor, generator: torch.Generator) ->
 
 @torch.no_grad()
 def latent_rates(q: Distribution, p: Distribution) -> Tensor:
-    """Mean KL(q‖p) of each latent, ``(size,)``, in nats: above 0.01 a latent is called active."""
-    return reverse_kl(q.base_dist, p.base_dist).mean(0)
+    """Mean KL(q‖p) of each latent, ``(size,)``, in nats: above 0.01 a latent is called active. A category is one."""
+    if isinstance(q, Product):
+        return torch.cat([latent_rates(a, b) for a, b in zip(q.parts, p.parts)])
+    rates = reverse_kl(q.base_dist, p.base_dist) if isinstance(q, Independent) else reverse_kl(q, p)[:, None]
+    return rates.mean(0)
 
 
 @torch.no_grad()
@@ -143,7 +146,7 @@ def log_weights(
     for x in (x for batch in batches(vae, samples) for x in batch[:, None]):
         r, weights = proposal(x), []
         for count in [_BATCH] * (draws // _BATCH) + [draws % _BATCH] * (draws % _BATCH > 0):
-            z = vae.latent.sample(r, vae.latent.noise(count, generator))
+            z = vae.latent.draw(r, vae.latent.noise(count, generator))
             weights.append(vae.likelihood(z).log_prob(x) + prior.log_prob(z) - r.log_prob(z))
         rows.append(torch.cat(weights).double())
     return torch.stack(rows)
@@ -190,7 +193,7 @@ def surgery(vae: VAE, samples: Tensor, generator: torch.Generator, *, draws: int
     q, n = posterior(vae, samples), len(samples)
     chosen = torch.randperm(n, generator=generator, device=generator.device)[:draws]
     own = vae.latent.posterior(torch.cat([vae.encoder(x) for x in batches(vae, samples[chosen.to(samples.device)])]))
-    z = vae.latent.sample(own, vae.latent.noise(len(chosen), generator))
+    z = vae.latent.draw(own, vae.latent.noise(len(chosen), generator))
     aggregate = torch.cat([q.log_prob(part[:, None]).double().logsumexp(1) for part in z.split(100)]) - math.log(n)
     information = (own.log_prob(z) - aggregate).mean().item()
     marginal = (aggregate - vae.prior.log_prob(z)).mean().item()

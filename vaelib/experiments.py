@@ -1,21 +1,34 @@
 """Experiments: frozen descriptions of runs, and what they build."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 
 from vaelib import training
 from vaelib.datasets import Block
 from vaelib.divergences import FORMS
-from vaelib.latents import LATENTS
+from vaelib.latents import Categorical, Gaussian, Joint
 from vaelib.networks import NETWORKS, Shape, initialise
-from vaelib.objectives import DIVERGENCES, ELBO, SKEW_UPDATES, Trainee
+from vaelib.objectives import DIVERGENCES, ELBO, SKEW_UPDATES, Information, Trainee
 from vaelib.store import Entry, key_of
 from vaelib.vae import LIKELIHOODS, VAE
+
+
+def _categorical(e: "Experiment", size: int) -> Categorical:
+    return Categorical(size, e.temperature, e.final_temperature, e.straight_through)
+
+
+LATENTS: dict[str, Callable[["Experiment"], nn.Module]] = {
+    "gaussian": lambda e: Gaussian(e.latents),
+    "categorical": lambda e: _categorical(e, e.latents),
+    "joint": lambda e: Joint(Gaussian(e.latents), _categorical(e, e.categories)),
+}
+"""The latents by name, from an experiment's fields."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +43,17 @@ class Experiment:
     dataset
         A name that :func:`vaelib.datasets.load` knows.
     network, latent, likelihood, divergence
-        One of :data:`~vaelib.networks.NETWORKS`, :data:`~vaelib.latents.LATENTS`,
-        :data:`~vaelib.vae.LIKELIHOODS`, :data:`~vaelib.objectives.DIVERGENCES`.
+        One of :data:`~vaelib.networks.NETWORKS`, :data:`LATENTS`, :data:`~vaelib.vae.LIKELIHOODS`,
+        :data:`~vaelib.objectives.DIVERGENCES`.
     latents
-        Number of latent dimensions.
+        Number of Gaussian latent dimensions, or of categories where there are only these.
+    categories
+        Number of categories beside a Gaussian, of the joint latent.
+    temperature, final_temperature, straight_through
+        Of a category's relaxation, as :class:`~vaelib.latents.Categorical` takes them.
+    information, information_weight
+        What :class:`~vaelib.objectives.Information` keeps in the code, ``"category"`` or the numbers of Gaussian
+        latents such as ``"3,7"``, and λ; None: nothing.
     weight, capacity, corruption, skew, skew_update
         As :class:`~vaelib.objectives.ELBO` takes them; the last two only with a divergence that has a skew.
     epochs, batch_size, learning_rate, skew_learning_rate, decay
@@ -53,10 +73,16 @@ class Experiment:
     network: str = "burgess"
     latent: str = "gaussian"
     latents: int = 10
+    categories: int | None = None
+    temperature: float | None = None
+    final_temperature: float | None = None
+    straight_through: bool | None = None
     likelihood: str = "bernoulli"
     divergence: str = "kl"
     weight: float = 1.0
     capacity: float | None = None
+    information: str | None = None
+    information_weight: float | None = None
     corruption: float | None = None
     skew: float | None = None
     skew_update: str | None = None
@@ -79,12 +105,23 @@ class Experiment:
         if self.divergence in FORMS:
             self._default(skew=0.5, skew_update="fixed")
             self._require("skew_update", self.skew_update in SKEW_UPDATES, f"one of {', '.join(SKEW_UPDATES)}")
+        if self.latent != "gaussian":
+            self._default(temperature=1.0, straight_through=False)
+        if self.latent == "joint":
+            self._default(categories=10)
+        if self.information is not None:
+            self._default(information_weight=1.0)
+            self._require("information", self._informed() is not None, "'category' or numbers of Gaussian latents")
         if self.skew_update == "gradient":
             self._default(skew_learning_rate=self.learning_rate)
         for name, low, high in (
             ("latents", 1, math.inf),
+            ("categories", 2, math.inf),
+            ("temperature", 1e-3, math.inf),
+            ("final_temperature", 1e-3, math.inf),
             ("weight", 0, math.inf),
             ("capacity", 0, math.inf),
+            ("information_weight", 0, math.inf),
             ("corruption", 0, math.inf),
             ("skew", 0, 1),
             ("epochs", 1, math.inf),
@@ -99,8 +136,27 @@ class Experiment:
         for name in ("skew", "skew_update"):
             without = f"left out with the divergence {self.divergence!r}, which has no skew"
             self._require(name, getattr(self, name) is None or self.divergence in FORMS, without)
+        for name in ("temperature", "final_temperature", "straight_through"):
+            without = "left out with the latent 'gaussian', which has no category"
+            self._require(name, getattr(self, name) is None or self.latent != "gaussian", without)
+        self._require("categories", (self.categories is None) == (self.latent != "joint"), "given with 'joint' only")
+        unused = "left out unless information is given"
+        self._require("information_weight", self.information is not None or self.information_weight is None, unused)
+        self._require("straight_through", self.straight_through in (None, True, False), "true or false")
         fixed = "left out unless skew_update is 'gradient'"
         self._require("skew_learning_rate", self.skew_learning_rate is None or self.skew_update == "gradient", fixed)
+
+    def _informed(self) -> list[int] | None:
+        """The places in the code that information is kept about; None if the field does not name any."""
+        if self.information == "category":
+            gaussians = 0 if self.latent == "categorical" else self.latents
+            count = {"categorical": self.latents, "joint": self.categories or 0}.get(self.latent, 0)
+            return list(range(gaussians, gaussians + count)) or None
+        numbers = [int(n) for n in str(self.information).split(",") if n.strip().isdecimal()]
+        fits = (
+            len(numbers) == len(set(numbers)) == str(self.information).count(",") + 1 and self.latent != "categorical"
+        )
+        return numbers if fits and max(numbers) < self.latents else None
 
     def _require(self, name: str, holds: bool, allowed: str) -> None:
         if not holds:
@@ -135,22 +191,48 @@ class Experiment:
 
     def build(self, shape: Shape, blocks: Sequence[Block] = ()) -> Trainee:
         """The untrained model and objective for samples of a shape, as this experiment's seed starts them."""
-        latent = LATENTS[self.latent](self.latents)
+        latent = LATENTS[self.latent](self)
         with torch.random.fork_rng(devices=[]):  # constructors draw weights, which are drawn again below
             sizes = [block.size for block in blocks]
             encoder, decoder = NETWORKS[self.network](shape, latent.outputs, latent.code, sizes)
         likelihood = partial(LIKELIHOODS[self.likelihood], blocks=[(b.size, b.likelihood) for b in blocks])
         vae = VAE(encoder, decoder, latent, likelihood)
         initialise(vae, training.generator("cpu", self.seed, "start"))
+        information = self._information(shape, sizes)
         skew = {} if self.skew is None else {"skew": self.skew, "skew_update": self.skew_update}
         objective = ELBO(
-            self.divergence, weight=self.weight, capacity=self.capacity or 0.0, corruption=self.corruption, **skew
+            self.divergence,
+            weight=self.weight,
+            capacity=self.capacity or 0.0,
+            corruption=self.corruption,
+            information=information,
+            **skew,
         )
         return Trainee(vae, objective)
 
+    def _information(self, shape: Shape, sizes: Sequence[int]) -> Information | None:
+        """The regulariser with its own network, a body like the encoder's, whose start leaves the VAE's as it is."""
+        if self.information is None:
+            return None
+        places, kind = self._informed(), "category" if self.information == "category" else "gaussian"
+        outputs = len(places) * (1 if kind == "category" else 2)
+        with torch.random.fork_rng(devices=[]):
+            body, _ = NETWORKS[self.network](shape, outputs, 1, sizes)
+        initialise(body, training.generator("cpu", self.seed, "information"))
+        return Information(body, kind, places, self.information_weight)
+
     def structure(self) -> tuple[Any, ...]:
         """What has to be equal for experiments to be trained in one stack: all but what is a tensor's value."""
-        free = {"seed", "skew", "weight", "capacity", "corruption"}
+        free = {
+            "seed",
+            "skew",
+            "weight",
+            "capacity",
+            "corruption",
+            "information_weight",
+            "temperature",
+            "final_temperature",
+        }
         return tuple((name, value is None if name in free else value) for name, value in asdict(self).items())
 
 

@@ -5,9 +5,14 @@ reparameterised with is drawn apart, from a generator that the caller owns: ``rs
 only the global generator, and a run must depend on its own seed alone.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Distribution, Independent, Normal, OneHotCategorical
+from torch.nn.functional import one_hot
+
+from vaelib.divergences import Product
 
 
 class Gaussian(nn.Module):
@@ -46,9 +51,110 @@ class Gaussian(nn.Module):
         """Base noise ``(n, size)`` for n samples, on the generator's device."""
         return torch.randn(n, self.code, generator=generator, device=generator.device)
 
-    def sample(self, distribution: Distribution, noise: Tensor) -> Tensor:
+    def sample(self, distribution: Distribution, noise: Tensor, progress: float | Tensor = 1.0) -> Tensor:
         """Reparameterised samples mean + scale * noise, ``(n, size)``."""
         return distribution.base_dist.loc + distribution.base_dist.scale * noise
 
+    draw = sample
 
-LATENTS: dict[str, type[Gaussian]] = {"gaussian": Gaussian}
+
+class Categorical(nn.Module):
+    """One of `size` categories, one-hot, with a uniform prior; its samples are relaxed by Gumbel-softmax for training.
+
+    Parameters
+    ----------
+    size
+        Number of categories.
+    temperature, final_temperature
+        Of the relaxation at the start and at the end of training, geometrically in between; the second is the first
+        by default.
+    hard
+        Samples are one-hot, and their gradient that of the relaxed ones (straight-through).
+
+    Attributes
+    ----------
+    outputs, code
+        As for :class:`Gaussian`: logits, and a one-hot vector or a relaxed one.
+    """
+
+    zero: Tensor
+    temperature: Tensor
+    final_temperature: Tensor
+
+    def __init__(self, size: int, temperature: float = 1.0, final_temperature: float | None = None, hard: bool = False):
+        super().__init__()
+        self.outputs = self.code = size
+        self.hard = hard
+        self.register_buffer("zero", torch.zeros(size), persistent=False)
+        self.register_buffer("temperature", torch.tensor(float(temperature)))
+        self.register_buffer("final_temperature", torch.tensor(float(final_temperature or temperature)))
+
+    def posterior(self, outputs: Tensor) -> Distribution:
+        """Posterior of batch shape ``(n,)`` and event shape ``(size,)`` from encoder outputs ``(n, size)``."""
+        return OneHotCategorical(logits=outputs, validate_args=False)
+
+    def prior(self) -> Distribution:
+        """The uniform distribution over the categories."""
+        return OneHotCategorical(logits=self.zero, validate_args=False)
+
+    def noise(self, n: int, generator: torch.Generator) -> Tensor:
+        """Gumbel noise ``(n, size)`` for n samples, on the generator's device."""
+        uniform = torch.rand(n, self.code, generator=generator, device=generator.device)
+        tiny = torch.finfo(uniform.dtype).tiny
+        return -(-uniform.clamp_min(tiny).log()).clamp_min(tiny).log()
+
+    def sample(self, distribution: Distribution, noise: Tensor, progress: float | Tensor = 1.0) -> Tensor:
+        """Relaxed samples ``(n, size)``, as :class:`~torch.distributions.RelaxedOneHotCategorical` draws them."""
+        temperature = self.temperature * (self.final_temperature / self.temperature) ** progress
+        relaxed = ((distribution.logits + noise) / temperature).softmax(-1)
+        return self.draw(distribution, noise) + relaxed - relaxed.detach() if self.hard else relaxed
+
+    def draw(self, distribution: Distribution, noise: Tensor) -> Tensor:
+        """Exact samples, one-hot, ``(n, size)``, without a gradient: the Gumbel-max trick."""
+        perturbed = distribution.logits + noise
+        return one_hot(perturbed.argmax(-1), self.code).to(perturbed)
+
+
+class Joint(nn.Module):
+    """Latents side by side, independent of each other given the image.
+
+    Parameters
+    ----------
+    parts
+        The latents.
+
+    Attributes
+    ----------
+    outputs, code
+        The sums of the parts'.
+    """
+
+    def __init__(self, *parts: nn.Module):
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+        self.outputs, self.code = sum(part.outputs for part in parts), sum(part.code for part in parts)
+
+    def posterior(self, outputs: Tensor) -> Distribution:
+        """Product of the parts' posteriors."""
+        pieces = outputs.split([part.outputs for part in self.parts], dim=-1)
+        return Product([part.posterior(piece) for part, piece in zip(self.parts, pieces)])
+
+    def prior(self) -> Distribution:
+        """Product of the parts' priors."""
+        return Product([part.prior() for part in self.parts])
+
+    def noise(self, n: int, generator: torch.Generator) -> Tensor:
+        """The parts' noise ``(n, code)``."""
+        return torch.cat([part.noise(n, generator) for part in self.parts], dim=-1)
+
+    def sample(self, distribution: Distribution, noise: Tensor, progress: float | Tensor = 1.0) -> Tensor:
+        """The parts' samples ``(n, code)``, as in training."""
+        return self._each(distribution, noise, lambda part, d, e: part.sample(d, e, progress))
+
+    def draw(self, distribution: Distribution, noise: Tensor) -> Tensor:
+        """The parts' exact samples ``(n, code)``."""
+        return self._each(distribution, noise, lambda part, d, e: part.draw(d, e))
+
+    def _each(self, distribution: Distribution, noise: Tensor, sample: Callable[..., Tensor]) -> Tensor:
+        pieces = noise.split([part.code for part in self.parts], dim=-1)
+        return torch.cat([sample(*three) for three in zip(self.parts, distribution.parts, pieces)], dim=-1)

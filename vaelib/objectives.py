@@ -5,10 +5,12 @@ stacked and trained in one vectorised step.
 """
 
 from collections.abc import Callable, Sequence
+from math import log, pi
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Normal
+from torch.func import functional_call
 
 from vaelib import divergences
 from vaelib.divergences import FORMS, Skew
@@ -24,12 +26,9 @@ CLOSED: dict[str, Callable[[Distribution, Distribution], Tensor]] = {
 }
 """Divergences of posterior and prior that have no parameter."""
 
-SAMPLED: dict[str, Callable[[Distribution, Tensor], Tensor]] = {
-    "mmd": lambda posterior, z: z,
-    "mmd_moments": lambda posterior, z: divergences.moment_rows(posterior),
-}
-"""What the maximum mean discrepancy compares with draws from a standard normal: codes, as InfoVAE defines it, or
-rows of (mean, log-variance), as the code behind the papers does."""
+SAMPLED = ("mmd", "mmd_moments")
+"""What the maximum mean discrepancy compares with draws from the prior: codes, as InfoVAE defines it, or rows of
+(mean, log-variance) with standard normal rows, as the code behind the papers does."""
 
 DIVERGENCES = (*CLOSED, *FORMS, *SAMPLED)
 SKEW_UPDATES = ("fixed", "gradient", "newton")
@@ -38,6 +37,48 @@ SKEW_UPDATES = ("fixed", "gradient", "newton")
 def corrupt(x: Tensor, noise: Tensor, sd: float | Tensor) -> Tensor:
     """Samples with so much noise on them, clipped to [0, 1]: the input of the α-VAE paper's figure 5."""
     return (x + sd * noise).clamp(0, 1)
+
+
+class Information(nn.Module):
+    r"""The variational bound of the mutual information between a part of the code and the decoder's output.
+
+    .. math:: E_{z \sim q(z|x),\, x' = \mathrm{decoder}(z)}[\log Q(\hat z|x')] + H(\hat z) \le I(\hat z; x')
+
+    MI-VAE paper, eqs. 4.9 and 4.21. H is here the prior's entropy, as in the paper; the bound holds with that of the
+    aggregate posterior, which is smaller.
+
+    Parameters
+    ----------
+    network
+        Q: from samples ``(n, *shape)`` to logits, or to means and log-variances.
+    kind
+        ``"category"`` or ``"gaussian"``.
+    places
+        Which numbers of the code the part is.
+    weight
+        λ, not negative.
+    """
+
+    weight: Tensor
+
+    def __init__(self, network: nn.Module, kind: str, places: Sequence[int], weight: float = 1.0):
+        super().__init__()
+        self.network, self.kind, self.places = network, kind, list(places)
+        self.register_buffer("weight", torch.tensor(float(weight)))
+        size = len(places)
+        self.prior_entropy = log(size) if kind == "category" else size * (1 + log(2 * pi)) / 2
+
+    def forward(self, samples: Tensor, z: Tensor, *, frozen: bool = False) -> Tensor:
+        """Return log Q of the part of z ``(n, code)`` given samples ``(n, *shape)``: ``(n,)``, in nats.
+
+        A relaxed category counts as the mixture of categories that it is. With `frozen` no gradient reaches Q.
+        """
+        weights = {name: p.detach() if frozen else p for name, p in self.network.named_parameters()}
+        outputs, part = functional_call(self.network, weights, (samples,)), z[:, self.places]
+        if self.kind == "category":
+            return (part * outputs.log_softmax(-1)).sum(-1)
+        mean, log_variance = outputs.chunk(2, dim=-1)
+        return Normal(mean, (log_variance / 2).exp(), validate_args=False).log_prob(part).sum(-1)
 
 
 class ELBO(nn.Module):
@@ -59,6 +100,8 @@ class ELBO(nn.Module):
         C, in nats.
     skew
         Start of the skew in [0, 1], of the forms that have one.
+    information
+        A regulariser that keeps information in the code: its bound times its weight is subtracted from the loss.
     corruption
         Standard deviation of Gaussian noise on what is encoded, clipped to [0, 1], in training and in tests; the
         distortion is that of the clean sample. None: the samples are encoded as they are.
@@ -78,6 +121,7 @@ class ELBO(nn.Module):
         *,
         weight: float = 1.0,
         capacity: float = 0.0,
+        information: Information | None = None,
         corruption: float | None = None,
         skew: float = 0.5,
         skew_update: str = "fixed",
@@ -87,6 +131,8 @@ class ELBO(nn.Module):
         self.register_buffer("weight", torch.tensor(float(weight)))
         self.register_buffer("capacity", torch.tensor(float(capacity)))
         self.register_buffer("corruption", None if corruption is None else torch.tensor(float(corruption)))
+        self.information = information
+        self.phases = ("model",) if information is None else ("information", "model")
         self.skew = Skew(skew) if divergence in FORMS else None
         self.skew_update = skew_update
         if self.skew is not None and skew_update != "gradient":
@@ -96,14 +142,15 @@ class ELBO(nn.Module):
         """All random numbers that samples ``(n, ...)`` of a shape need, each of length n along its first axis."""
         n = shape[0]
         noise = {"posterior": vae.latent.noise(n, generator)}
-        if self.divergence in SAMPLED:
-            width = vae.latent.outputs if self.divergence == "mmd_moments" else vae.latent.code
-            noise["prior"] = torch.randn(n, width, generator=generator, device=generator.device)
+        if self.divergence == "mmd":
+            noise["prior"] = vae.latent.noise(n, generator)
+        if self.divergence == "mmd_moments":
+            noise["prior"] = torch.randn(n, vae.latent.outputs, generator=generator, device=generator.device)
         if self.corruption is not None:
             noise["input"] = torch.randn(shape, generator=generator, device=generator.device)
         return noise
 
-    def forward(self, vae: VAE, x: Tensor, noise: Noise, progress: Tensor) -> Terms:
+    def forward(self, vae: VAE, x: Tensor, noise: Noise, progress: Tensor, phase: str = "model") -> Terms:
         """Loss, distortion, rate and divergence of each sample.
 
         Parameters
@@ -116,33 +163,46 @@ class ELBO(nn.Module):
             From :meth:`noise`, for the same shape.
         progress
             How far the training has come, from 0 to 1, shape ``()``.
+        phase
+            One of :attr:`phases`: each step minimises the loss of one after the other. In ``"information"`` it is
+            -log Q, a function of Q alone.
 
         Returns
         -------
         dict
             ``loss``, ``distortion`` (-log p(x|z) at one sample), ``rate`` (KL(q‖p), whatever the divergence) and
-            ``divergence``, each ``(n,)``, in nats.
+            ``divergence``, each ``(n,)``, in nats; and ``information``, the bound with the prior's entropy, where it
+            is asked for.
         """
         seen = x if self.corruption is None else corrupt(x, noise["input"], self.corruption)
         posterior, prior = vae.posterior(seen), vae.prior
-        z = vae.latent.sample(posterior, noise["posterior"])
-        distortion = -vae.likelihood(z).log_prob(x)
+        z = vae.latent.sample(posterior, noise["posterior"], progress)
+        if phase == "information":
+            with torch.no_grad():
+                decoded = vae.likelihood(z).mean
+            return {"loss": -self.information(decoded, z.detach())}
+        likelihood = vae.likelihood(z)
+        distortion = -likelihood.log_prob(x)
         rate = divergences.reverse_kl(posterior, prior)
-        divergence = rate if self.divergence == "kl" else self._divergence(posterior, prior, z, noise)
+        divergence = rate if self.divergence == "kl" else self._divergence(vae, posterior, z, noise, progress)
         excess = (divergence.mean() - self.capacity * progress).abs()
-        return {
-            "loss": distortion + self.weight * excess,
-            "distortion": distortion,
-            "rate": rate,
-            "divergence": divergence,
-        }
+        terms = {"distortion": distortion, "rate": rate, "divergence": divergence}
+        loss = distortion + self.weight * excess
+        if self.information is not None:
+            terms["information"] = self.information(likelihood.mean, z, frozen=True) + self.information.prior_entropy
+            loss = loss - self.information.weight * terms["information"]
+        return {"loss": loss, **terms}
 
-    def _divergence(self, posterior: Distribution, prior: Distribution, z: Tensor, noise: Noise) -> Tensor:
+    def _divergence(self, vae: VAE, posterior: Distribution, z: Tensor, noise: Noise, progress: Tensor) -> Tensor:
+        prior = vae.prior
         if self.divergence in CLOSED:
             return CLOSED[self.divergence](posterior, prior)
         if self.divergence in SAMPLED:
-            rows = SAMPLED[self.divergence](posterior, z)
-            return divergences.mmd(rows, noise["prior"]).expand(posterior.batch_shape)
+            if self.divergence == "mmd":
+                rows, drawn = z, vae.latent.sample(prior, noise["prior"], progress)
+            else:
+                rows, drawn = divergences.moment_rows(posterior), noise["prior"]
+            return divergences.mmd(rows, drawn).expand(posterior.batch_shape)
         if self.training and self.skew_update == "newton":
             # In place, like a batch normalisation's running mean: the next batch starts from here, a few steps away.
             start = self.skew.value
@@ -162,6 +222,6 @@ class Trainee(nn.Module):
         super().__init__()
         self.vae, self.objective = vae, objective
 
-    def forward(self, x: Tensor, noise: Noise, progress: Tensor) -> Terms:
+    def forward(self, x: Tensor, noise: Noise, progress: Tensor, phase: str = "model") -> Terms:
         """The objective's terms for a batch."""
-        return self.objective(self.vae, x, noise, progress)
+        return self.objective(self.vae, x, noise, progress, phase)

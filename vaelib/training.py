@@ -82,9 +82,9 @@ class _Stack(nn.Module):
             owner = self.stacked.get_submodule(path)
             setattr(owner, leaf, nn.Parameter(tensor, tensor.requires_grad) if name in parameters else tensor)
 
-    def forward(self, x: Tensor, noise: Noise, progress: Tensor) -> Terms:
+    def forward(self, x: Tensor, noise: Noise, progress: Tensor, phase: str) -> Terms:
         def one(parameters: State, buffers: State, x: Tensor, noise: Noise) -> Terms:
-            return functional_call(self._template[0], (parameters, buffers), (x, noise, progress))
+            return functional_call(self._template[0], (parameters, buffers), (x, noise, progress, phase))
 
         state = dict(self.stacked.named_parameters()), dict(self.stacked.named_buffers())
         return vmap(one, randomness="different")(*state, x, noise)
@@ -138,8 +138,9 @@ class Training:
         else:
             self._trainee = _Stack(self._members)
             self.trainee = self._trainee.stacked
-        skew = [p for p in self.trainee.objective.parameters() if p.requires_grad]
-        groups = [{"params": list(self.trainee.vae.parameters())}, {"params": skew, "lr": skew_learning_rate}]
+        named = [(name, p) for name, p in self.trainee.named_parameters() if p.requires_grad]
+        skew, networks = ([p for name, p in named if ("objective.skew" in name) == side] for side in (True, False))
+        groups = [{"params": networks}, {"params": skew, "lr": skew_learning_rate}]
         self.optimiser = torch.optim.Adam([g for g in groups if g["params"]], lr=learning_rate, fused=True)
         self._rates, self._decay = [group["lr"] for group in self.optimiser.param_groups], decay
 
@@ -194,10 +195,12 @@ class Training:
         """One step on the samples at `index` ``(members, count)``; each term summed over the samples."""
         if isinstance(self._trainee, Trainee):
             index, noise = index[0], {name: n[0] for name, n in noise.items()}
-        self.optimiser.zero_grad()
-        terms = self._trainee(pixels(self.images[index]), noise, torch.tensor(progress, device=self.device))
-        terms["loss"].mean(-1).sum().backward()
-        self.optimiser.step()
+        x, done = pixels(self.images[index]), torch.tensor(progress, device=self.device)
+        for phase in self.trainee.objective.phases:
+            self.optimiser.zero_grad()
+            terms = self._trainee(x, noise, done, phase)
+            terms["loss"].mean(-1).sum().backward()
+            self.optimiser.step()
         self.trainee.objective.project_()
         return {name: term.detach().sum(-1).reshape(-1) for name, term in terms.items()}
 

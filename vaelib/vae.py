@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent, Normal, constraints
 
-from vaelib.latents import Gaussian
+from vaelib.latents import Categorical, Gaussian, Joint
 
 
 def bernoulli(outputs: Tensor) -> Distribution:
@@ -95,7 +95,11 @@ class VAE(nn.Module):
     """
 
     def __init__(
-        self, encoder: nn.Module, decoder: nn.Module, latent: Gaussian, likelihood: Callable[[Tensor], Distribution]
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        latent: Gaussian | Categorical | Joint,
+        likelihood: Callable[[Tensor], Distribution],
     ):
         super().__init__()
         self.encoder, self.decoder, self.latent = encoder, decoder, latent
@@ -122,7 +126,7 @@ class VAE(nn.Module):
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """The means of p(x|z) for n codes drawn from the prior: ``(n, *shape)``, on the generator's device."""
-        return self.likelihood(self.latent.sample(self.prior, self.latent.noise(n, generator))).mean
+        return self.likelihood(self.latent.draw(self.prior, self.latent.noise(n, generator))).mean
 
 
 def pixels(samples: Tensor) -> Tensor:

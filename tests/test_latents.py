@@ -1,0 +1,112 @@
+import math
+
+import pytest
+import torch
+from torch.distributions import (
+    Independent,
+    Normal,
+    OneHotCategorical,
+    RelaxedOneHotCategorical,
+    kl_divergence,
+)
+
+from vaelib import divergences as dv
+from vaelib.latents import Categorical, Gaussian, Joint
+
+LOGITS = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_a_relaxed_sample_is_the_one_of_torch_distributions():
+    """The same Gumbel noise through its own formula, and its moments."""
+    latent = Categorical(4, temperature=0.7)
+    q = latent.posterior(LOGITS[:1].expand(100_000, 4))
+    ours = latent.sample(q, latent.noise(100_000, generator()))
+    torch.manual_seed(0)
+    theirs = RelaxedOneHotCategorical(torch.tensor(0.7), logits=LOGITS[0]).sample((100_000,))
+    torch.testing.assert_close(ours.sum(1), torch.ones(100_000))
+    torch.testing.assert_close(ours.mean(0), theirs.mean(0), atol=0.005, rtol=0)
+    torch.testing.assert_close(ours.std(0), theirs.std(0), atol=0.005, rtol=0)
+
+
+def test_an_exact_draw_has_the_posteriors_frequencies():
+    latent = Categorical(4)
+    q = latent.posterior(LOGITS[:1].expand(100_000, 4))
+    drawn = latent.draw(q, latent.noise(100_000, generator()))
+    assert set(drawn.unique().tolist()) == {0.0, 1.0}
+    torch.testing.assert_close(drawn.mean(0), LOGITS[0].softmax(0), atol=0.005, rtol=0)
+
+
+def test_the_temperature_is_annealed():
+    latent, noise = Categorical(4, 2.0, 0.5), torch.zeros(3, 4)
+    q = latent.posterior(LOGITS)
+    for progress, temperature in ((0.0, 2.0), (0.5, 1.0), (1.0, 0.5)):
+        expected = (q.logits / temperature).softmax(-1)
+        torch.testing.assert_close(latent.sample(q, noise, torch.tensor(progress)), expected)
+
+
+def test_straight_through_is_one_hot_with_the_relaxed_gradient():
+    soft, hard = Categorical(4, 0.7), Categorical(4, 0.7, hard=True)
+    noise, weight = soft.noise(3, generator()), torch.randn(3, 4, generator=generator(1))
+    gradients = []
+    for latent in (soft, hard):
+        logits = LOGITS.clone().requires_grad_()
+        z = latent.sample(latent.posterior(logits), noise)
+        (z * weight).sum().backward()
+        gradients.append(logits.grad)
+    torch.testing.assert_close(z.detach(), soft.draw(soft.posterior(LOGITS), noise))
+    torch.testing.assert_close(*gradients)
+
+
+def test_gumbel_noise_is_finite_and_has_its_moments():
+    noise = Categorical(10).noise(100_000, generator())
+    assert noise.isfinite().all()
+    assert noise.mean() == pytest.approx(0.5772, abs=0.01)
+    assert noise.var() == pytest.approx(math.pi**2 / 6, abs=0.02)
+
+
+def test_a_joint_is_its_parts_side_by_side():
+    latent = Joint(Gaussian(2), Categorical(4))
+    assert (latent.outputs, latent.code) == (8, 6)
+    outputs = torch.cat([torch.randn(3, 4, generator=generator()), LOGITS], 1)
+    q, p, noise = latent.posterior(outputs), latent.prior(), latent.noise(3, generator())
+    assert (q.batch_shape, q.event_shape, p.batch_shape) == ((3,), (6,), ())
+    normal, category = Gaussian(2).posterior(outputs[:, :4]), OneHotCategorical(logits=LOGITS)
+    torch.testing.assert_close(q.mean, torch.cat([normal.mean, category.probs], 1))
+    expected = kl_divergence(normal, Gaussian(2).prior()) + math.log(4) - category.entropy()
+    torch.testing.assert_close(kl_divergence(q, p), expected)
+    drawn = latent.draw(q, noise)
+    torch.testing.assert_close(drawn[:, :2], Gaussian(2).sample(normal, noise[:, :2]))
+    torch.testing.assert_close(q.log_prob(drawn), normal.log_prob(drawn[:, :2]) + category.log_prob(drawn[:, 2:]))
+    assert latent.sample(q, noise).shape == (3, 6)
+
+
+@pytest.mark.parametrize("form", dv.FORMS)
+def test_a_product_of_gaussians_is_the_gaussian_of_all(form):
+    loc, scale = torch.randn(5, 3, generator=generator()), torch.rand(5, 3, generator=generator()) + 0.1
+    zero, one = torch.zeros(3), torch.ones(3)
+
+    def whole(loc, scale):
+        return Independent(Normal(loc, scale), 1)
+
+    def parts(loc, scale):
+        return dv.Product([whole(loc[..., :1], scale[..., :1]), whole(loc[..., 1:], scale[..., 1:])])
+
+    q, p, qs, ps = whole(loc, scale), whole(zero, one), parts(loc, scale), parts(zero, one)
+    torch.testing.assert_close(dv.FORMS[form](qs, ps, 0.3), dv.FORMS[form](q, p, 0.3))
+    torch.testing.assert_close(dv.optimal_skew(qs, ps, form), dv.optimal_skew(q, p, form))
+    torch.testing.assert_close(dv.geometric_mean(qs, ps, 0.3)[1], dv.geometric_mean(q, p, 0.3)[1])
+
+
+@pytest.mark.parametrize("form", ["geometric_js", "dual_geometric_js"])
+def test_the_divergence_of_a_joint_is_the_sum_and_its_skew_the_minimiser(form):
+    latent = Joint(Gaussian(2), Categorical(4))
+    q, p = latent.posterior(torch.randn(50, 8, generator=generator())), latent.prior()
+    grid = torch.linspace(0.01, 0.99, 981)
+    values = torch.stack([dv.FORMS[form](q, p, a).mean() for a in grid])
+    by_part = sum(dv.FORMS[form](a, b, 0.4) for a, b in zip(q.parts, p.parts))
+    torch.testing.assert_close(dv.FORMS[form](q, p, 0.4), by_part)
+    assert dv.optimal_skew(q, p, form).item() == pytest.approx(grid[values.argmin()].item(), abs=2e-3)
