@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
-from torch.distributions import Independent, MultivariateNormal, Normal
+from torch.distributions import Independent, MultivariateNormal, Normal, OneHotCategorical
 
 from vaelib import evaluation
 from vaelib.divergences import FORMS, reverse_kl
@@ -180,3 +180,26 @@ def test_the_noisy_run_is_tested_on_noisy_inputs_and_clean_targets(tiny, store):
     noisy = torch.stack(again).mean().item()
     assert error == pytest.approx(noisy, rel=0.05)
     assert abs(error - clean) > abs(error - noisy)
+
+
+def test_what_a_category_says():
+    """Three samples that are told apart, one that is not: H(average) - mean H."""
+    q = OneHotCategorical(torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1 / 3, 1 / 3, 1 / 3]]))
+    assert evaluation.category(q) is q
+    found = evaluation.category_table(q)
+    assert found["entropy"] == pytest.approx(math.log(3))
+    assert found["information"] == found["rate"] == pytest.approx(3 / 4 * math.log(3), abs=1e-5)
+    shares = [found[f"probability_{k}"] for k in range(10)]
+    assert shares == pytest.approx([6 / 12, 0, 0, 3 / 12, 0, 0, 0, 0, 0, 3 / 12])
+
+
+def test_a_gaussian_has_no_category():
+    assert evaluation.category(Independent(Normal(torch.zeros(2, 3), torch.ones(2, 3)), 1)) is None
+
+
+def test_clusters_and_classes():
+    labels = [0, 0, 0, 1, 1, 2]
+    perfect = evaluation.cluster_scores([5, 5, 5, 0, 0, 9], labels)
+    assert perfect == {"accuracy": 1, "majority": 1, "nmi": pytest.approx(1), "ari": pytest.approx(1)}
+    split = evaluation.cluster_scores([0, 1, 2, 3, 3, 3], labels)  # a cluster for each image is pure, but no classes
+    assert (split["accuracy"], split["majority"]) == (pytest.approx(3 / 6), pytest.approx(5 / 6))

@@ -86,7 +86,7 @@ def test_every_field_changes_the_key():
         "weight": 2.0, "capacity": 3.0, "corruption": 1.0, "skew": 0.1, "skew_update": "newton", "epochs": 11,
         "batch_size": 32, "learning_rate": 1.0, "skew_learning_rate": 1.0, "decay": 0.1, "landscape": 5, "seed": 1,
         "categories": 5, "temperature": 0.5, "final_temperature": 0.1, "straight_through": True, "information": "1,2",
-        "information_weight": 3.0,
+        "information_weight": 3.0, "information_entropy": "aggregate",
     }  # fmt: skip
     assert set(other) == {f.name for f in dataclasses.fields(Experiment)} - {"latent"}
     keys = {base.key}

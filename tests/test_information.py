@@ -1,14 +1,19 @@
 """The mutual information regulariser: its bound against channels of known information, and its training."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
+from torch.distributions import Independent, Normal, OneHotCategorical
 
 from vaelib.experiments import Experiment
+from vaelib.information import variational_bound
+from vaelib.latents import Categorical, Gaussian
 from vaelib.objectives import Information
 from vaelib.training import Training
+from vaelib.vae import LIKELIHOODS, VAE
 
 IMAGES = (torch.rand(96, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 255).to(torch.uint8)
 
@@ -155,3 +160,111 @@ def test_gaussian_components_can_be_informed():
     x = IMAGES[:8].float() / 255
     noise = trainee.objective.noise(trainee.vae, x.shape, torch.Generator().manual_seed(0))
     assert trainee(x, noise, torch.tensor(0.0))["information"].shape == (8,)
+
+
+def test_the_aggregates_entropy_of_a_category_is_that_of_the_batchs_average():
+    q = OneHotCategorical(logits=torch.randn(50, 4, generator=torch.Generator().manual_seed(0)))
+    found = Information(nn.Identity(), "category", range(4), entropy="aggregate").code_entropy(q, q.mean)
+    assert found.item() == pytest.approx(OneHotCategorical(q.probs.mean(0)).entropy().item(), abs=1e-5)
+    assert found < math.log(4)
+
+
+def test_the_aggregates_entropy_of_a_gaussian_part():
+    """Posteriors whose mixture is a standard normal: N(sqrt(1-s^2) u, s^2) with normal u."""
+    g, s, n = torch.Generator().manual_seed(0), 0.5, 4000
+    mean = math.sqrt(1 - s**2) * torch.randn(n, 3, generator=g)
+    q = Independent(Normal(mean, torch.full_like(mean, s)), 1)
+    z = mean + s * torch.randn(n, 3, generator=g)
+    found = Information(nn.Identity(), "gaussian", [0, 2], entropy="aggregate").code_entropy(q, z)
+    assert found.item() == pytest.approx(1 + math.log(2 * math.pi), abs=0.05)
+
+
+def test_a_constant_category_pays_with_the_priors_entropy_alone():
+    """Fact 10: no information at all, and a bound of log K with the prior's entropy; zero with the aggregate's."""
+    z = torch.tensor([[1.0, 0, 0, 0]]).expand(20, 4)
+    q = OneHotCategorical(z.clone())
+    certain = Fixed(torch.tensor([[50.0, 0, 0, 0]]))
+    bounds = {}
+    for entropy in ("prior", "aggregate"):
+        information = Information(certain, "category", range(4), entropy=entropy)
+        bounds[entropy] = (information(torch.zeros(20), z) + information.code_entropy(q, z)).mean().item()
+    assert bounds == {"prior": pytest.approx(math.log(4)), "aggregate": pytest.approx(0, abs=1e-6)}
+
+
+def category_channel(keep):
+    """A VAE whose encoder knows the class of x (one pixel a class), and whose decoder shows it flipped now and then.
+
+    The decoded pixel pair (class, no class) is drawn from independent Bernoullis, so the information is a finite sum.
+    """
+
+    class Encoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.sharpness = nn.Parameter(torch.tensor(40.0))
+
+        def forward(self, x):
+            return x * self.sharpness
+
+    decoder = nn.Linear(4, 4)
+    with torch.no_grad():
+        decoder.weight.copy_(2 * torch.logit(torch.tensor(keep)) * torch.eye(4))
+        decoder.bias.fill_(-torch.logit(torch.tensor(keep)))
+    return VAE(Encoder(), decoder, Categorical(4), partial(LIKELIHOODS["bernoulli"], blocks=()))
+
+
+def exact_information(keep):
+    """I(c; x') by summing over all 16 x' of four Bernoulli pixels, of which pixel c is on with probability `keep`."""
+    pixels = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 4).double()
+    on = torch.full((4, 4), 1 - keep).fill_diagonal_(keep).double()
+    joint = (pixels[None] * on[:, None] + (1 - pixels[None]) * (1 - on[:, None])).prod(-1) / 4
+    return (joint * (joint / (joint.sum(0) / 4)).log()).sum().item()
+
+
+@pytest.mark.parametrize("keep", [0.6, 0.8, 0.95])
+def test_a_trained_q_finds_the_information_of_a_known_channel(keep):
+    classes = torch.randint(4, (12_000,), generator=torch.Generator().manual_seed(0))
+    x = nn.functional.one_hot(classes, 4).float()
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 4))
+    start = Information(network, "category", range(4))
+    before = [p.clone() for p in network.parameters()]
+    found = variational_bound(category_channel(keep), start, x[:8000], x[8000:], sampled=True, learning_rate=3e-3)
+    exact = exact_information(keep)
+    error = 3 * 1.0 / math.sqrt(4000)  # log Q varies by about a nat
+    assert exact - 0.05 - error < found["bound"] < exact + error
+    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters())), "the start was changed"
+
+
+def test_a_trained_q_finds_the_information_of_a_linear_gaussian_channel():
+    """z ~ N(0, 1) as the aggregate of exact posteriors, x' = W z + noise: I(z_1; x') = log(1 + w^2 / s^2) / 2."""
+    w, s = torch.tensor([1.5, 0.7]), 0.5
+    weights = torch.linalg.qr(torch.randn(6, 2, generator=torch.Generator().manual_seed(0))).Q * w
+
+    class Encoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weights = nn.Parameter(weights)
+
+        def forward(self, x):
+            precision = 1 + w**2 / s**2
+            mean = x @ self.weights / s**2 / precision
+            return torch.cat([mean, (-precision.log()).expand_as(mean)], 1)
+
+    decoder = nn.Linear(2, 6, bias=False)
+    decoder.weight = nn.Parameter(weights)
+    vae = VAE(Encoder(), decoder, Gaussian(2), lambda o: Independent(Normal(o, s), 1))
+    g = torch.Generator().manual_seed(1)
+    x = torch.randn(12_000, 2, generator=g) @ weights.T + s * torch.randn(12_000, 6, generator=g)
+    torch.manual_seed(0)
+    start = Information(nn.Sequential(nn.Linear(6, 64), nn.ReLU(), nn.Linear(64, 2)), "gaussian", [0])
+    found = variational_bound(vae, start, x[:8000], x[8000:], sampled=True, learning_rate=3e-3)
+    exact = math.log1p((w[0].item() / s) ** 2) / 2
+    assert exact - 0.08 < found["bound"] < exact + 0.05
+
+
+def test_a_code_that_is_ignored_has_no_information():
+    vae = category_channel(0.5)
+    x = nn.functional.one_hot(torch.arange(2000) % 4, 4).float()
+    torch.manual_seed(0)
+    start = Information(nn.Linear(4, 4), "category", range(4))
+    assert abs(variational_bound(vae, start, x, x, sampled=True)["bound"]) < 0.02

@@ -31,7 +31,7 @@ FLOORS = [
     {"vae"},
     {"objectives"},
     {"training", "evaluation", "probes", "store"},
-    {"experiments"},
+    {"experiments", "information"},
     {"runs"},
     {"sweeps"},
     {"figures", "claims"},

@@ -57,6 +57,11 @@ class Product(Distribution):
         """``(*batch, sum of the parts' sizes)``."""
         return torch.cat([part.mean for part in self.parts], dim=-1)
 
+    @property
+    def variance(self) -> Tensor:
+        """As :attr:`mean`."""
+        return torch.cat([part.variance for part in self.parts], dim=-1)
+
     def log_prob(self, value: Tensor) -> Tensor:
         """The sum of the parts' log-densities."""
         return sum(part.log_prob(v) for part, v in zip(self.parts, value.split(self._sizes, dim=-1)))

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Distribution, Independent, Normal, OneHotCategorical
 
 from vaelib.divergences import FORMS, Product, optimal_skew, reverse_kl
 from vaelib.objectives import Trainee, corrupt
@@ -243,3 +243,57 @@ def at_rate(frontier: pd.DataFrame, rate: float, value: str) -> float:
     """
     family = frontier.groupby("rate")[value].mean()
     return float(np.interp(math.log(rate), np.log(family.index), family, left=math.nan, right=math.nan))
+
+
+def category(q: Distribution) -> OneHotCategorical | None:
+    """The category in a posterior, by itself or in a joint one; None if there is none."""
+    parts = q.parts if isinstance(q, Product) else [q]
+    return next((part for part in parts if isinstance(part, OneHotCategorical)), None)
+
+
+def category_table(c: OneHotCategorical) -> dict[str, float]:
+    """What n posteriors of a category are like.
+
+    Returns
+    -------
+    dict
+        ``information``: what the category says about which of the n samples it came from, exactly, the entropy of the
+        average posterior less the average entropy; ``entropy`` of the average; ``rate``, the mean KL to the uniform
+        distribution; in nats; and ``probability_0`` to ``probability_9``: the share of all probabilities in each tenth of
+        [0, 1].
+    """
+    entropy = OneHotCategorical(probs=c.probs.mean(0)).entropy().item()
+    within = c.entropy().mean().item()
+    counts = torch.histc(c.probs.float(), 10, 0, 1) / c.probs.numel()
+    rate = math.log(c.event_shape[0]) - within
+    shares = {f"probability_{k}": share for k, share in enumerate(counts.tolist())}
+    return {"information": entropy - within, "entropy": entropy, "rate": rate, **shares}
+
+
+def cluster_scores(assigned: ArrayLike, labels: ArrayLike) -> dict[str, float]:
+    """How well clusters are classes, without any label used to make them.
+
+    Parameters
+    ----------
+    assigned, labels
+        Cluster and class of each sample, whole numbers.
+
+    Returns
+    -------
+    dict
+        ``accuracy``, each cluster standing for one class of its own (the best such matching); ``majority``, each
+        cluster standing for its most frequent class, as the MI-VAE paper counts; ``nmi`` and ``ari``, the normalised
+        mutual information and the adjusted Rand index.
+    """
+    from scipy.optimize import linear_sum_assignment
+    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+    from sklearn.metrics.cluster import contingency_matrix
+
+    table = contingency_matrix(labels, assigned)
+    rows, columns = linear_sum_assignment(table, maximize=True)
+    return {
+        "accuracy": table[rows, columns].sum() / table.sum(),
+        "majority": table.max(axis=0).sum() / table.sum(),
+        "nmi": normalized_mutual_info_score(labels, assigned),
+        "ari": adjusted_rand_score(labels, assigned),
+    }

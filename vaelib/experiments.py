@@ -14,7 +14,7 @@ from vaelib.datasets import Block
 from vaelib.divergences import FORMS
 from vaelib.latents import Categorical, Gaussian, Joint
 from vaelib.networks import NETWORKS, Shape, initialise
-from vaelib.objectives import DIVERGENCES, ELBO, SKEW_UPDATES, Information, Trainee
+from vaelib.objectives import DIVERGENCES, ELBO, ENTROPIES, SKEW_UPDATES, Information, Trainee
 from vaelib.store import Entry, key_of
 from vaelib.vae import LIKELIHOODS, VAE
 
@@ -51,9 +51,9 @@ class Experiment:
         Number of categories beside a Gaussian, of the joint latent.
     temperature, final_temperature, straight_through
         Of a category's relaxation, as :class:`~vaelib.latents.Categorical` takes them.
-    information, information_weight
+    information, information_weight, information_entropy
         What :class:`~vaelib.objectives.Information` keeps in the code, ``"category"`` or the numbers of Gaussian
-        latents such as ``"3,7"``, and λ; None: nothing.
+        latents such as ``"3,7"``, its λ, and whose entropy; None: nothing.
     weight, capacity, corruption, skew, skew_update
         As :class:`~vaelib.objectives.ELBO` takes them; the last two only with a divergence that has a skew.
     epochs, batch_size, learning_rate, skew_learning_rate, decay
@@ -83,6 +83,7 @@ class Experiment:
     capacity: float | None = None
     information: str | None = None
     information_weight: float | None = None
+    information_entropy: str | None = None
     corruption: float | None = None
     skew: float | None = None
     skew_update: str | None = None
@@ -110,7 +111,9 @@ class Experiment:
         if self.latent == "joint":
             self._default(categories=10)
         if self.information is not None:
-            self._default(information_weight=1.0)
+            self._default(information_weight=1.0, information_entropy="prior")
+            allowed = f"one of {', '.join(ENTROPIES)}"
+            self._require("information_entropy", self.information_entropy in ENTROPIES, allowed)
             self._require("information", self._informed() is not None, "'category' or numbers of Gaussian latents")
         if self.skew_update == "gradient":
             self._default(skew_learning_rate=self.learning_rate)
@@ -140,8 +143,9 @@ class Experiment:
             without = "left out with the latent 'gaussian', which has no category"
             self._require(name, getattr(self, name) is None or self.latent != "gaussian", without)
         self._require("categories", (self.categories is None) == (self.latent != "joint"), "given with 'joint' only")
-        unused = "left out unless information is given"
-        self._require("information_weight", self.information is not None or self.information_weight is None, unused)
+        for name in ("information_weight", "information_entropy"):
+            unused = "left out unless information is given"
+            self._require(name, self.information is not None or getattr(self, name) is None, unused)
         self._require("straight_through", self.straight_through in (None, True, False), "true or false")
         fixed = "left out unless skew_update is 'gradient'"
         self._require("skew_learning_rate", self.skew_learning_rate is None or self.skew_update == "gradient", fixed)
@@ -219,7 +223,7 @@ class Experiment:
         with torch.random.fork_rng(devices=[]):
             body, _ = NETWORKS[self.network](shape, outputs, 1, sizes)
         initialise(body, training.generator("cpu", self.seed, "information"))
-        return Information(body, kind, places, self.information_weight)
+        return Information(body, kind, places, self.information_weight, self.information_entropy)
 
     def structure(self) -> tuple[Any, ...]:
         """What has to be equal for experiments to be trained in one stack: all but what is a tensor's value."""

@@ -167,6 +167,8 @@ def _measure(
     if e.skew is not None:
         entry.setdefault("skew", e.skew)
         entry["optimal_skew"] = float(optimal_skew(posterior, prior, e.divergence))
+    if (category := evaluation.category(posterior)) is not None:
+        entry |= {f"category_{name}": value for name, value in evaluation.category_table(category).items()}
     progress.history.append(entry)
     if e.landscape:
         table = evaluation.landscape(posterior, prior, e.landscape).assign(epoch=epoch)
