@@ -259,8 +259,8 @@ def category_table(c: OneHotCategorical) -> dict[str, float]:
     dict
         ``information``: what the category says about which of the n samples it came from, exactly, the entropy of the
         average posterior less the average entropy; ``entropy`` of the average; ``rate``, the mean KL to the uniform
-        distribution; in nats; and ``probability_0`` to ``probability_9``: the share of all probabilities in each tenth of
-        [0, 1].
+        distribution; in nats; and ``probability_0`` to ``probability_9``: the share of all probabilities in each tenth
+        of [0, 1].
     """
     entropy = OneHotCategorical(probs=c.probs.mean(0)).entropy().item()
     within = c.entropy().mean().item()
