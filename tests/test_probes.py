@@ -45,6 +45,26 @@ def test_a_cox_model_finds_the_hazard_that_was_put_in():
     assert found.risk.shape == (2000,)
 
 
+def test_the_penalty_is_the_ridge_of_coxs_model():
+    from sklearn.preprocessing import RobustScaler
+    from sksurv.linear_model import CoxPHSurvivalAnalysis
+    from sksurv.util import Surv
+
+    train, test = patients(300, 1.0), patients(100, 1.0)
+    exact = CoxPHSurvivalAnalysis(alpha=1.0).fit(
+        RobustScaler(unit_variance=True).fit_transform(train[0]), Surv.from_arrays(*train[1:])
+    )
+    np.testing.assert_allclose(survival(*train, *test).coefficients, exact.coef_, atol=5e-3)
+
+
+def test_a_runaway_code_does_not_decide_the_fit():
+    train, test = patients(1000, 1.0), patients(1000, 1.0)
+    plain = survival(*train, *test).concordance
+    train[0][3] = 1e9
+    test[0][4] = -1e12
+    assert survival(*train, *test).concordance == pytest.approx(plain, abs=0.01)
+
+
 def test_a_cox_model_of_nothing_is_at_one_half():
     assert survival(*patients(1000, 0.0), *patients(2000, 0.0)).concordance == pytest.approx(0.5, abs=0.04)
 

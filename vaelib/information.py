@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vaelib.evaluation import batches, posterior
 from vaelib.objectives import Information
-from vaelib.training import generator
+from vaelib.training import generator, threads
 from vaelib.vae import VAE
 
 
@@ -62,10 +62,11 @@ def variational_bound(
     best, kept, since, epoch = -torch.inf, information.state_dict(), 0, 0
     while since < patience and epoch < epochs:
         z, decoded = _pairs(vae, fit, draws, sampled)
-        for index in torch.randperm(len(z), generator=draws, device=device).split(batch_size):
-            optimiser.zero_grad()
-            (-information(decoded[index], z[index])).mean().backward()
-            optimiser.step()
+        with threads(1):  # as a run is trained
+            for index in torch.randperm(len(z), generator=draws, device=device).split(batch_size):
+                optimiser.zero_grad()
+                (-information(decoded[index], z[index])).mean().backward()
+                optimiser.step()
         score, epoch = _score(information, *check), epoch + 1
         since = 0 if score > best else since + 1
         if not since:
