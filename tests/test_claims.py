@@ -124,3 +124,8 @@ def test_the_table(tmp_path):
 def test_what_a_measurement_is_compared_with_and_recorded_as(dataset, likelihood, papers, recorded):
     assert claims.counterpart(dataset) == papers
     assert claims.recorded_as(dataset, likelihood) == recorded
+
+
+def test_a_mean_and_its_spread_in_a_table():
+    assert claims.mean_sd([1.0, 2.0, 3.0], 1) == "2.0 ± 1.0"
+    assert claims.mean_sd([1.25], 2) == "1.25"

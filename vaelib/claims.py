@@ -78,6 +78,13 @@ def _number(mean: float, sd: float | None, n: int | None, digits: int) -> str:
     return f"{mean:.{digits}g}{spread}" + (f" (n = {n})" if n else "")
 
 
+def mean_sd(values: Sequence[float], decimals: int) -> str:
+    """``1.23 ± 0.04``, for tables; without a spread where there is only one value."""
+    values = np.asarray(values, dtype=float)
+    spread = f" ± {values.std(ddof=1):.{decimals}f}" if len(values) > 1 else ""
+    return f"{values.mean():.{decimals}f}{spread}"
+
+
 def _scale(data: str | None, epochs: int | None) -> str:
     return ", ".join([*([data] if data else []), *([f"{epochs} epochs"] if epochs else [])])
 
