@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vaelib.estimators import ESTIMATORS
 from vaelib.experiments import Experiment
 from vaelib.store import key_of
 
@@ -86,14 +87,27 @@ def test_every_field_changes_the_key():
         "weight": 2.0, "capacity": 3.0, "corruption": 1.0, "skew": 0.1, "skew_update": "newton", "epochs": 11,
         "batch_size": 32, "learning_rate": 1.0, "skew_learning_rate": 1.0, "decay": 0.1, "landscape": 5, "seed": 1,
         "categories": 5, "temperature": 0.5, "final_temperature": 0.1, "straight_through": True, "information": "1,2",
-        "information_weight": 3.0, "information_entropy": "aggregate",
+        "information_weight": 3.0, "information_entropy": "aggregate", "draws": 2, "weight_decay": 0.1,
     }  # fmt: skip
-    assert set(other) == {f.name for f in dataclasses.fields(Experiment)} - {"latent"}
+    bound = {"latent", "estimator", "proposal"}  # others have to change with them: see below
+    assert set(other) == {f.name for f in dataclasses.fields(Experiment)} - bound
     keys = {base.key}
     for name, value in other.items():
         free = {"skew_learning_rate": None} if name == "skew_update" else {}
         keys.add(dataclasses.replace(base, **{name: value}, **free).key)
     assert len(keys) == len(other) + 1
+
+
+def test_latent_estimator_and_proposal_change_the_key():
+    variants = [
+        {},
+        *({"latent": latent} for latent in ("point", "bernoulli", "categorical", "categoricals", "joint")),
+        {"draws": 4},
+        *({"draws": 4, "estimator": name} for name in ESTIMATORS),
+        *({"draws": 4, "estimator": "hybrid", "proposal": r} for r in (0.0, 0.5)),
+    ]
+    assert len({Experiment(**fields).key for fields in variants}) == len(variants)
+    assert Experiment(estimator="pathwise", draws=1).key == Experiment().key
 
 
 def test_the_start_of_a_vae_does_not_depend_on_what_is_asked_of_its_code():
@@ -127,9 +141,17 @@ def test_what_information_is_about(fields, places):
         ({"information": "3;4"}, "information: '3;4' is not allowed"),
         ({"information_weight": 1.0}, "information_weight: 1.0 is not allowed; it has to be left out unless"),
         ({"temperature": 1.0}, "temperature: 1.0 is not allowed; it has to be left out with the latent 'gaussian'"),
-        ({"categories": 4}, "categories: 4 is not allowed; it has to be given with 'joint' only"),
+        ({"categories": 4}, "categories: 4 is not allowed; it has to be given with categoricals or joint only"),
         ({"latent": "joint", "categories": 1}, "categories: 1 is not allowed"),
         ({"latent": "joint", "temperature": 0.0}, "temperature: 0.0 is not allowed"),
+        ({"estimator": "reinforce"}, "estimator: 'reinforce' is not allowed; it has to be pathwise or one of"),
+        ({"estimator": "hybrid"}, "draws: None is not allowed; it has to be 2 or more with the estimator 'hybrid'"),
+        ({"estimator": "score", "weight": 4.0}, "weight: 4.0 is not allowed; it has to be 1.0 with the estimator"),
+        ({"estimator": "score", "divergence": "mmd"}, "divergence: 'mmd' is not allowed"),
+        ({"estimator": "score", "proposal": 0.5}, "proposal: 0.5 is not allowed; it has to be left out unless"),
+        ({"estimator": "pathwise_sampled", "latent": "bernoulli"}, "latent: 'bernoulli' is not allowed"),
+        ({"estimator": "score", "latent": "point"}, "estimator: 'score' is not allowed; it has to be 'pathwise' with"),
+        ({"estimator": "score", "latent": "bernoulli", "temperature": 1.0}, "where nothing is relaxed"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(fields, sentence):

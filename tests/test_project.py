@@ -27,7 +27,7 @@ REQUIRED = [
 
 FLOORS = [
     {"paths", "provenance", "divergences", "networks", "_torchvision", "datasets"},
-    {"latents", "fitting"},
+    {"latents", "estimators", "fitting"},
     {"vae"},
     {"objectives"},
     {"training", "evaluation", "probes", "store"},

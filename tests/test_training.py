@@ -56,7 +56,7 @@ def test_one_epoch_is_what_plain_autograd_and_adam_give():
     losses = []
     for first in range(0, 100, 16):
         batch = IMAGES[order[first : first + 16]].float() / 255
-        terms = reference(batch, {"posterior": noise[first : first + 16]}, torch.tensor(0.0))
+        terms = reference(batch, {"posterior": noise[first : first + 16, None]}, torch.tensor(0.0))
         adam.zero_grad()
         terms["loss"].mean().backward()
         adam.step()
@@ -168,7 +168,7 @@ def test_the_rates_decay_with_the_steps():
     for epoch in range(2):
         g = torch.Generator().manual_seed(derive(0, "epoch", epoch))
         order, noise = torch.randperm(48, generator=g), torch.randn(48, 10, generator=g)
-        batches += [(order[i : i + 16], noise[i : i + 16], epoch / 2 + i / 96) for i in (0, 16, 32)]
+        batches += [(order[i : i + 16], noise[i : i + 16, None], epoch / 2 + i / 96) for i in (0, 16, 32)]
         training.run_epoch()
     groups = [{"params": reference.vae.parameters()}, {"params": [reference.objective.skew.value]}]
     adam = torch.optim.Adam(groups)

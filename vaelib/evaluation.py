@@ -246,9 +246,9 @@ def at_rate(frontier: pd.DataFrame, rate: float, value: str) -> float:
 
 
 def category(q: Distribution) -> OneHotCategorical | None:
-    """The category in a posterior, by itself or in a joint one; None if there is none."""
-    parts = q.parts if isinstance(q, Product) else [q]
-    return next((part for part in parts if isinstance(part, OneHotCategorical)), None)
+    """The category in a posterior, by itself or in a joint one; None if there is none, or more than one."""
+    found = [part for part in (q.parts if isinstance(q, Product) else [q]) if isinstance(part, OneHotCategorical)]
+    return found[0] if len(found) == 1 else None
 
 
 def category_table(c: OneHotCategorical) -> dict[str, float]:

@@ -12,23 +12,32 @@ from torch import nn
 from vaelib import training
 from vaelib.datasets import Block
 from vaelib.divergences import FORMS
-from vaelib.latents import Categorical, Gaussian, Joint
+from vaelib.estimators import COMPARING, ESTIMATORS, PROPOSING, REPARAMETERISED
+from vaelib.latents import Bernoulli, Categorical, Gaussian, Joint, Point
 from vaelib.networks import NETWORKS, Shape, initialise
 from vaelib.objectives import DIVERGENCES, ELBO, ENTROPIES, SKEW_UPDATES, Information, Trainee
 from vaelib.store import Entry, key_of
 from vaelib.vae import LIKELIHOODS, VAE
 
 
-def _categorical(e: "Experiment", size: int) -> Categorical:
-    return Categorical(size, e.temperature, e.final_temperature, e.straight_through)
+def _discrete(e: "Experiment", kind: type[Bernoulli | Categorical], size: int) -> Bernoulli | Categorical:
+    return kind(size, e.temperature or 1.0, e.final_temperature, bool(e.straight_through))
 
 
 LATENTS: dict[str, Callable[["Experiment"], nn.Module]] = {
     "gaussian": lambda e: Gaussian(e.latents),
-    "categorical": lambda e: _categorical(e, e.latents),
-    "joint": lambda e: Joint(Gaussian(e.latents), _categorical(e, e.categories)),
+    "point": lambda e: Point(e.latents),
+    "bernoulli": lambda e: _discrete(e, Bernoulli, e.latents),
+    "categorical": lambda e: _discrete(e, Categorical, e.latents),
+    "categoricals": lambda e: Joint(*(_discrete(e, Categorical, e.categories) for _ in range(e.latents))),
+    "joint": lambda e: Joint(Gaussian(e.latents), _discrete(e, Categorical, e.categories)),
 }
 """The latents by name, from an experiment's fields."""
+
+RELAXED = ("bernoulli", "categorical", "categoricals", "joint")
+"""The latents that have a temperature."""
+
+_CHOSEN = ("categoricals", "joint")  # where the number of categories is a field of its own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,17 +55,18 @@ class Experiment:
         One of :data:`~vaelib.networks.NETWORKS`, :data:`LATENTS`, :data:`~vaelib.vae.LIKELIHOODS`,
         :data:`~vaelib.objectives.DIVERGENCES`.
     latents
-        Number of Gaussian latent dimensions, or of categories where there are only these.
+        Number of latent dimensions, Gaussian or bits; of categories in ``"categorical"``, and of variables in
+        ``"categoricals"``.
     categories
-        Number of categories beside a Gaussian, of the joint latent.
+        Number of categories of each variable in ``"categoricals"``, and beside the Gaussian in ``"joint"``.
     temperature, final_temperature, straight_through
-        Of a category's relaxation, as :class:`~vaelib.latents.Categorical` takes them.
+        Of the relaxation of what is discrete, as :class:`~vaelib.latents.Discrete` takes them; where it is relaxed.
     information, information_weight, information_entropy
         What :class:`~vaelib.objectives.Information` keeps in the code, ``"category"`` or the numbers of Gaussian
         latents such as ``"3,7"``, its λ, and whose entropy; None: nothing.
-    weight, capacity, corruption, skew, skew_update
-        As :class:`~vaelib.objectives.ELBO` takes them; the last two only with a divergence that has a skew.
-    epochs, batch_size, learning_rate, skew_learning_rate, decay
+    weight, capacity, corruption, skew, skew_update, draws, estimator, proposal
+        As :class:`~vaelib.objectives.ELBO` takes them; those of the skew only with a divergence that has one.
+    epochs, batch_size, learning_rate, skew_learning_rate, decay, weight_decay
         As :class:`~vaelib.training.Training` takes them; a learned skew's rate is by default the networks'.
     landscape
         With how many grid points the divergence against the skew is recorded after each epoch; None: not at all.
@@ -87,11 +97,15 @@ class Experiment:
     corruption: float | None = None
     skew: float | None = None
     skew_update: str | None = None
+    draws: int | None = None
+    estimator: str | None = None
+    proposal: float | None = None
     epochs: int = 10
     batch_size: int = 64
     learning_rate: float = 1e-4
     skew_learning_rate: float | None = None
     decay: float | None = None
+    weight_decay: float | None = None
     landscape: int | None = None
     seed: int = 0
 
@@ -106,9 +120,15 @@ class Experiment:
         if self.divergence in FORMS:
             self._default(skew=0.5, skew_update="fixed")
             self._require("skew_update", self.skew_update in SKEW_UPDATES, f"one of {', '.join(SKEW_UPDATES)}")
-        if self.latent != "gaussian":
+        # What was the only way before there was another has no place in the key.
+        if self.estimator == "pathwise":
+            object.__setattr__(self, "estimator", None)
+        if self.draws == 1:
+            object.__setattr__(self, "draws", None)
+        relaxed = self.latent in RELAXED and (self.estimator or "pathwise") in REPARAMETERISED
+        if relaxed:
             self._default(temperature=1.0, straight_through=False)
-        if self.latent == "joint":
+        if self.latent in _CHOSEN:
             self._default(categories=10)
         if self.information is not None:
             self._default(information_weight=1.0, information_entropy="prior")
@@ -127,11 +147,14 @@ class Experiment:
             ("information_weight", 0, math.inf),
             ("corruption", 0, math.inf),
             ("skew", 0, 1),
+            ("draws", 1, math.inf),
+            ("proposal", 0, 1),
             ("epochs", 1, math.inf),
             ("batch_size", 1, math.inf),
             ("learning_rate", 0, math.inf),
             ("skew_learning_rate", 0, math.inf),
             ("decay", 0, math.inf),
+            ("weight_decay", 0, math.inf),
             ("landscape", 2, math.inf),
             ("seed", 0, math.inf),
         ):
@@ -140,15 +163,34 @@ class Experiment:
             without = f"left out with the divergence {self.divergence!r}, which has no skew"
             self._require(name, getattr(self, name) is None or self.divergence in FORMS, without)
         for name in ("temperature", "final_temperature", "straight_through"):
-            without = "left out with the latent 'gaussian', which has no category"
-            self._require(name, getattr(self, name) is None or self.latent != "gaussian", without)
-        self._require("categories", (self.categories is None) == (self.latent != "joint"), "given with 'joint' only")
+            without = f"left out with the latent {self.latent!r} and this estimator, where nothing is relaxed"
+            self._require(name, getattr(self, name) is None or relaxed, without)
+        only = f"given with {' or '.join(_CHOSEN)} only"
+        self._require("categories", (self.categories is None) == (self.latent not in _CHOSEN), only)
+        self._check_estimator()
         for name in ("information_weight", "information_entropy"):
             unused = "left out unless information is given"
             self._require(name, self.information is not None or getattr(self, name) is None, unused)
         self._require("straight_through", self.straight_through in (None, True, False), "true or false")
         fixed = "left out unless skew_update is 'gradient'"
         self._require("skew_learning_rate", self.skew_learning_rate is None or self.skew_update == "gradient", fixed)
+
+    def _check_estimator(self) -> None:
+        names = f"pathwise or one of {', '.join(ESTIMATORS)}"
+        self._require("estimator", self.estimator is None or self.estimator in ESTIMATORS, names)
+        if self.estimator is not None:
+            for name, plain in (("divergence", "kl"), ("weight", 1.0), ("capacity", None), ("information", None)):
+                value = "left out" if plain is None else repr(plain)
+                allowed = f"{value} with the estimator {self.estimator!r}, which is of the evidence lower bound"
+                self._require(name, getattr(self, name) == plain, allowed)
+        closed = "'gaussian' with the estimator 'pathwise_sampled': what is relaxed has no density under q"
+        self._require("latent", self.estimator != "pathwise_sampled" or self.latent == "gaussian", closed)
+        noise = "'pathwise' with the latent 'point', which has no noise"
+        self._require("estimator", self.estimator is None or self.latent != "point", noise)
+        several = f"2 or more with the estimator {self.estimator!r}, which compares draws"
+        self._require("draws", self.estimator not in COMPARING or self.draws is not None, several)
+        taken = f"left out unless the estimator is {' or '.join(PROPOSING)}"
+        self._require("proposal", self.proposal is None or self.estimator in PROPOSING, taken)
 
     def _informed(self) -> list[int] | None:
         """The places in the code that information is kept about; None if the field does not name any."""
@@ -157,10 +199,8 @@ class Experiment:
             count = {"categorical": self.latents, "joint": self.categories or 0}.get(self.latent, 0)
             return list(range(gaussians, gaussians + count)) or None
         numbers = [int(n) for n in str(self.information).split(",") if n.strip().isdecimal()]
-        fits = (
-            len(numbers) == len(set(numbers)) == str(self.information).count(",") + 1 and self.latent != "categorical"
-        )
-        return numbers if fits and max(numbers) < self.latents else None
+        distinct = len(numbers) == len(set(numbers)) == str(self.information).count(",") + 1
+        return numbers if distinct and self.latent in ("gaussian", "joint") and max(numbers) < self.latents else None
 
     def _require(self, name: str, holds: bool, allowed: str) -> None:
         if not holds:
@@ -210,6 +250,9 @@ class Experiment:
             capacity=self.capacity or 0.0,
             corruption=self.corruption,
             information=information,
+            draws=self.draws or 1,
+            estimator=self.estimator or "pathwise",
+            proposal=self.proposal,
             **skew,
         )
         return Trainee(vae, objective)

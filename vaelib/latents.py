@@ -5,10 +5,12 @@ reparameterised with is drawn apart, from a generator that the caller owns: ``rs
 only the global generator, and a run must depend on its own seed alone.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch import distributions as families
 from torch.distributions import Distribution, Independent, Normal, OneHotCategorical
 from torch.nn.functional import one_hot
 
@@ -58,23 +60,23 @@ class Gaussian(nn.Module):
     draw = sample
 
 
-class Categorical(nn.Module):
-    """One of `size` categories, one-hot, with a uniform prior; its samples are relaxed by Gumbel-softmax for training.
+class Discrete(nn.Module, ABC):
+    """Latents with finitely many values: drawn exactly, or relaxed so that a gradient can pass.
 
     Parameters
     ----------
     size
-        Number of categories.
+        How many numbers the encoder gives and the decoder gets.
     temperature, final_temperature
         Of the relaxation at the start and at the end of training, geometrically in between; the second is the first
         by default.
     hard
-        Samples are one-hot, and their gradient that of the relaxed ones (straight-through).
+        Samples are exact, and their gradient that of the relaxed ones (straight-through).
 
     Attributes
     ----------
     outputs, code
-        As for :class:`Gaussian`: logits, and a one-hot vector or a relaxed one.
+        As for :class:`Gaussian`: logits, and exact or relaxed values.
     """
 
     zero: Tensor
@@ -89,30 +91,95 @@ class Categorical(nn.Module):
         self.register_buffer("temperature", torch.tensor(float(temperature)))
         self.register_buffer("final_temperature", torch.tensor(float(final_temperature or temperature)))
 
+    @abstractmethod
+    def posterior(self, outputs: Tensor) -> Distribution:
+        """Posterior of batch shape ``(n,)`` and event shape ``(size,)`` from encoder outputs ``(n, size)``."""
+
+    @abstractmethod
+    def draw(self, distribution: Distribution, noise: Tensor) -> Tensor:
+        """Exact samples ``(n, size)``, without a gradient."""
+
+    @abstractmethod
+    def _relaxed(self, distribution: Distribution, noise: Tensor, temperature: Tensor) -> Tensor:
+        """Relaxed samples ``(n, size)``."""
+
+    def prior(self) -> Distribution:
+        """The uniform distribution over the values."""
+        return self.posterior(self.zero)
+
+    def sample(self, distribution: Distribution, noise: Tensor, progress: float | Tensor = 1.0) -> Tensor:
+        """Relaxed samples ``(n, size)``; exact ones with the relaxed ones' gradient where the latent is hard."""
+        temperature = self.temperature * (self.final_temperature / self.temperature) ** progress
+        relaxed = self._relaxed(distribution, noise, temperature)
+        return self.draw(distribution, noise) + relaxed - relaxed.detach() if self.hard else relaxed
+
+    def _uniform(self, n: int, generator: torch.Generator) -> Tensor:
+        """Uniform noise ``(n, size)`` above zero."""
+        uniform = torch.rand(n, self.code, generator=generator, device=generator.device)
+        return uniform.clamp_min(torch.finfo(uniform.dtype).tiny)
+
+
+class Categorical(Discrete):
+    """One of `size` categories, one-hot, with a uniform prior, relaxed by Gumbel-softmax: a :class:`Discrete`."""
+
     def posterior(self, outputs: Tensor) -> Distribution:
         """Posterior of batch shape ``(n,)`` and event shape ``(size,)`` from encoder outputs ``(n, size)``."""
         return OneHotCategorical(logits=outputs, validate_args=False)
 
-    def prior(self) -> Distribution:
-        """The uniform distribution over the categories."""
-        return OneHotCategorical(logits=self.zero, validate_args=False)
-
     def noise(self, n: int, generator: torch.Generator) -> Tensor:
         """Gumbel noise ``(n, size)`` for n samples, on the generator's device."""
-        uniform = torch.rand(n, self.code, generator=generator, device=generator.device)
-        tiny = torch.finfo(uniform.dtype).tiny
-        return -(-uniform.clamp_min(tiny).log()).clamp_min(tiny).log()
+        uniform = self._uniform(n, generator)
+        return -(-uniform.log()).clamp_min(torch.finfo(uniform.dtype).tiny).log()
 
-    def sample(self, distribution: Distribution, noise: Tensor, progress: float | Tensor = 1.0) -> Tensor:
-        """Relaxed samples ``(n, size)``, as :class:`~torch.distributions.RelaxedOneHotCategorical` draws them."""
-        temperature = self.temperature * (self.final_temperature / self.temperature) ** progress
-        relaxed = ((distribution.logits + noise) / temperature).softmax(-1)
-        return self.draw(distribution, noise) + relaxed - relaxed.detach() if self.hard else relaxed
+    def _relaxed(self, distribution: Distribution, noise: Tensor, temperature: Tensor) -> Tensor:
+        # As torch.distributions' RelaxedOneHotCategorical draws them.
+        return ((distribution.logits + noise) / temperature).softmax(-1)
 
     def draw(self, distribution: Distribution, noise: Tensor) -> Tensor:
         """Exact samples, one-hot, ``(n, size)``, without a gradient: the Gumbel-max trick."""
         perturbed = distribution.logits + noise
         return one_hot(perturbed.argmax(-1), self.code).to(perturbed)
+
+
+class Bernoulli(Discrete):
+    """`size` independent bits with fair coins as prior, relaxed as Gumbel-softmax of two: a :class:`Discrete`."""
+
+    def posterior(self, outputs: Tensor) -> Distribution:
+        """Posterior of batch shape ``(n,)`` and event shape ``(size,)`` from encoder outputs ``(n, size)``."""
+        return Independent(families.Bernoulli(logits=outputs, validate_args=False), 1, validate_args=False)
+
+    def noise(self, n: int, generator: torch.Generator) -> Tensor:
+        """Logistic noise ``(n, size)`` for n samples, on the generator's device."""
+        return self._uniform(n, generator).clamp_max(1 - 2**-24).logit()
+
+    def _relaxed(self, distribution: Distribution, noise: Tensor, temperature: Tensor) -> Tensor:
+        # As torch.distributions' RelaxedBernoulli draws them.
+        return ((distribution.base_dist.logits + noise) / temperature).sigmoid()
+
+    def draw(self, distribution: Distribution, noise: Tensor) -> Tensor:
+        """Exact samples, zeros and ones, ``(n, size)``, without a gradient."""
+        perturbed = distribution.base_dist.logits + noise
+        return (perturbed > 0).to(perturbed)
+
+
+class Point(Gaussian):
+    """No noise: the code of a deterministic auto-encoder, in the place of a posterior.
+
+    The posterior that is measured, and drawn from after training, is N(code, 1), so that the rate is half the squared
+    norm of the code: with weight 0 it plays no part, and with another it is a ridge penalty on the codes.
+    """
+
+    def __init__(self, size: int):
+        super().__init__(size)
+        self.outputs = size
+
+    def posterior(self, outputs: Tensor) -> Distribution:
+        """N(outputs, 1), batch shape ``(n,)`` and event shape ``(size,)``."""
+        return Independent(Normal(outputs, self.zero + 1, validate_args=False), 1, validate_args=False)
+
+    def sample(self, distribution: Distribution, noise: Tensor, progress: float | Tensor = 1.0) -> Tensor:
+        """The code itself, for each row of noise ``(n, size)``."""
+        return distribution.base_dist.loc.expand(noise.shape)
 
 
 class Joint(nn.Module):

@@ -7,6 +7,7 @@ is the business of :mod:`vaelib.latents` and :mod:`vaelib.vae`.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -75,17 +76,21 @@ def burgess(shape: Shape, outputs: int, code: int, sizes: Sequence[int] = ()) ->
     return nn.Sequential(*encoder_layers), nn.Sequential(*decoder_layers)
 
 
-def mlp(shape: Shape, outputs: int, code: int, sizes: Sequence[int] = ()) -> tuple[nn.Module, nn.Module]:
-    """One hidden layer of 400 ReLU units on either side: the VAE of Kingma and Welling on images of 784 pixels.
+def mlp(
+    shape: Shape, outputs: int, code: int, sizes: Sequence[int] = (), activation: Callable[[], nn.Module] = nn.ReLU
+) -> tuple[nn.Module, nn.Module]:
+    """One hidden layer of 400 units on either side: the VAE of Kingma and Welling (2014).
 
     Parameters
     ----------
     shape, outputs, code, sizes
         As for :func:`burgess`; any shape is taken and flattened, blocks and all.
+    activation
+        Of the hidden units; theirs is the hyperbolic tangent.
     """
     size = math.prod(shape)
-    encoder = nn.Sequential(nn.Flatten(), nn.Linear(size, 400), nn.ReLU(), nn.Linear(400, outputs))
-    decoder = nn.Sequential(nn.Linear(code, 400), nn.ReLU(), nn.Linear(400, size), nn.Unflatten(1, shape))
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(size, 400), activation(), nn.Linear(400, outputs))
+    decoder = nn.Sequential(nn.Linear(code, 400), activation(), nn.Linear(400, size), nn.Unflatten(1, shape))
     return encoder, decoder
 
 
@@ -176,6 +181,7 @@ def x(shape: Shape, outputs: int, code: int, sizes: Sequence[int] = ()) -> tuple
 NETWORKS: dict[str, Callable[[Shape, int, int, Sequence[int]], tuple[nn.Module, nn.Module]]] = {
     "burgess": burgess,
     "mlp": mlp,
+    "mlp_tanh": partial(mlp, activation=nn.Tanh),
     "cnc": cnc,
     "x": x,
 }

@@ -13,7 +13,8 @@ from torch.distributions import Distribution, Normal
 from torch.func import functional_call
 
 from vaelib import divergences
-from vaelib.divergences import FORMS, Skew
+from vaelib.divergences import FORMS, Skew, geometric_mean
+from vaelib.estimators import ESTIMATORS, REPARAMETERISED, Draws
 from vaelib.vae import VAE
 
 Terms = dict[str, Tensor]
@@ -127,6 +128,14 @@ class ELBO(nn.Module):
         ``"fixed"``; ``"gradient"``: a trained parameter, as in the papers; ``"newton"``: the minimiser of the
         batch's mean divergence, found anew in each step. By the envelope theorem the encoder's gradient is that of
         the minimised divergence.
+    draws
+        How many codes are drawn for each sample in each step.
+    estimator
+        Of the gradient: ``"pathwise"``, or one of :data:`~vaelib.estimators.ESTIMATORS`, which are of the evidence
+        lower bound: for the KL with weight 1 and nothing else.
+    proposal
+        Where the codes that the variance is taken over come from: the geometric mean q^r p^(1-r) of posterior and
+        prior, normalised, for this r in [0, 1]; None: the posterior.
     """
 
     weight: Tensor
@@ -143,9 +152,13 @@ class ELBO(nn.Module):
         corruption: float | None = None,
         skew: float = 0.5,
         skew_update: str = "fixed",
+        draws: int = 1,
+        estimator: str = "pathwise",
+        proposal: float | None = None,
     ):
         super().__init__()
         self.divergence = divergence
+        self.draws, self.estimator, self.proposal = draws, estimator, proposal
         self.register_buffer("weight", torch.tensor(float(weight)))
         self.register_buffer("capacity", torch.tensor(float(capacity)))
         self.register_buffer("corruption", None if corruption is None else torch.tensor(float(corruption)))
@@ -159,7 +172,9 @@ class ELBO(nn.Module):
     def noise(self, vae: VAE, shape: Sequence[int], generator: torch.Generator) -> Noise:
         """All random numbers that samples ``(n, ...)`` of a shape need, each of length n along its first axis."""
         n = shape[0]
-        noise = {"posterior": vae.latent.noise(n, generator)}
+        noise = {"posterior": self._noise(vae, n, generator)}
+        if self.proposal is not None:
+            noise["proposal"] = self._noise(vae, n, generator)
         if self.divergence == "mmd":
             noise["prior"] = vae.latent.noise(n, generator)
         if self.divergence == "mmd_moments":
@@ -167,6 +182,10 @@ class ELBO(nn.Module):
         if self.corruption is not None:
             noise["input"] = torch.randn(shape, generator=generator, device=generator.device)
         return noise
+
+    def _noise(self, vae: VAE, n: int, generator: torch.Generator) -> Tensor:
+        """For all draws of n samples, ``(n, draws, code)``."""
+        return vae.latent.noise(n * self.draws, generator).unflatten(0, (n, self.draws))
 
     def forward(self, vae: VAE, x: Tensor, noise: Noise, progress: Tensor, phase: str = "model") -> Terms:
         """Loss, distortion, rate and divergence of each sample.
@@ -188,26 +207,40 @@ class ELBO(nn.Module):
         Returns
         -------
         dict
-            ``loss``, ``distortion`` (-log p(x|z) at one sample), ``rate`` (KL(q‖p), whatever the divergence) and
-            ``divergence``, each ``(n,)``, in nats; and ``information``, the bound, where it is asked for.
+            ``loss``, ``distortion`` (-log p(x|z), averaged over the draws), ``rate`` (KL(q‖p), whatever the
+            divergence) and ``divergence``, each ``(n,)``, in nats; and ``information``, the bound, where it is asked
+            for.
         """
         seen = x if self.corruption is None else corrupt(x, noise["input"], self.corruption)
         posterior, prior = vae.posterior(seen), vae.prior
-        z = vae.latent.sample(posterior, noise["posterior"], progress)
+        differentiable = self.estimator in REPARAMETERISED
+        draw = vae.latent.sample if differentiable else lambda q, e, _: vae.latent.draw(q, e).detach()
+        z = draw(posterior, noise["posterior"].transpose(0, 1), progress)  # (draws, n, code)
+        flat = z.flatten(0, 1)
         if phase == "information":
             with torch.no_grad():
-                decoded = vae.likelihood(z).mean
-            return {"loss": -self.information(decoded, z.detach())}
-        likelihood = vae.likelihood(z)
-        distortion = -likelihood.log_prob(x)
+                decoded = vae.likelihood(flat).mean
+            return {"loss": -self.information(decoded, flat.detach())}
+        likelihood = vae.likelihood(flat)
+        log_likelihood = _log_prob(likelihood, x, z)
+        distortion = -log_likelihood.mean(0)
         rate = divergences.reverse_kl(posterior, prior)
-        divergence = rate if self.divergence == "kl" else self._divergence(vae, posterior, z, noise, progress)
-        excess = (divergence.mean() - self.capacity * progress).abs()
+        divergence = rate if self.divergence == "kl" else self._divergence(vae, posterior, flat, noise, progress)
         terms = {"distortion": distortion, "rate": rate, "divergence": divergence}
-        loss = distortion + self.weight * excess
+        if self.estimator != "pathwise":
+            own = proposed = Draws(log_likelihood, prior.log_prob(z), posterior.log_prob(z))
+            if self.proposal is not None:
+                with torch.no_grad():
+                    wide, _ = geometric_mean(posterior, prior, self.proposal)
+                    z = vae.latent.draw(wide, noise["proposal"].transpose(0, 1))
+                again = _log_prob(vae.likelihood(z.flatten(0, 1)), x, z)
+                proposed = Draws(again, prior.log_prob(z), posterior.log_prob(z))
+            return {"loss": ESTIMATORS[self.estimator](own, proposed), **terms}
+        loss = distortion + self.weight * (divergence.mean() - self.capacity * progress).abs()
         if self.information is not None:
-            entropy = self.information.code_entropy(posterior, z)
-            terms["information"] = self.information(likelihood.mean, z, frozen=True) + entropy
+            entropy = self.information.code_entropy(posterior, flat)
+            informed = self.information(likelihood.mean, flat, frozen=True).unflatten(0, z.shape[:2]).mean(0)
+            terms["information"] = informed + entropy
             loss = loss - self.information.weight * terms["information"]
         return {"loss": loss, **terms}
 
@@ -231,6 +264,12 @@ class ELBO(nn.Module):
         """Bring the parameters back to where they are allowed, after an optimiser's step."""
         if self.skew is not None:
             self.skew.clamp_()
+
+
+def _log_prob(likelihood: Distribution, x: Tensor, z: Tensor) -> Tensor:
+    """The log p(x|z) ``(draws, n)`` of samples ``(n, *shape)`` where codes ``(draws, n, code)`` are decoded."""
+    repeated = x.expand(len(z), *x.shape).flatten(0, 1)
+    return likelihood.log_prob(repeated).unflatten(0, z.shape[:2])
 
 
 class Trainee(nn.Module):

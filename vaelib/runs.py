@@ -104,6 +104,7 @@ def train(
             learning_rate=first.learning_rate,
             skew_learning_rate=first.skew_learning_rate or 0.0,
             decay=first.decay or 0.0,
+            weight_decay=first.weight_decay or 0.0,
             device=device,
         )
         saved = [None if force else Checkpoint.read(runs.checkpoint(e.key)) for e in group]

@@ -111,6 +111,8 @@ class Training:
         Adam's rate for a learned skew.
     decay
         After t steps all rates are divided by 1 + decay t.
+    weight_decay
+        So much times each weight is added to its gradient (Adam's L2 penalty).
     device
         Where to train.
     """
@@ -126,6 +128,7 @@ class Training:
         learning_rate: float,
         skew_learning_rate: float,
         decay: float = 0.0,
+        weight_decay: float = 0.0,
         device: torch.device | str = "cpu",
     ):
         _keep_freed_memory()
@@ -140,7 +143,10 @@ class Training:
             self.trainee = self._trainee.stacked
         named = [(name, p) for name, p in self.trainee.named_parameters() if p.requires_grad]
         skew, networks = ([p for name, p in named if ("objective.skew" in name) == side] for side in (True, False))
-        groups = [{"params": networks}, {"params": skew, "lr": skew_learning_rate}]
+        groups = [
+            {"params": networks, "weight_decay": weight_decay},
+            {"params": skew, "lr": skew_learning_rate},
+        ]
         self.optimiser = torch.optim.Adam([g for g in groups if g["params"]], lr=learning_rate, fused=True)
         self._rates, self._decay = [group["lr"] for group in self.optimiser.param_groups], decay
 
