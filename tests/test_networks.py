@@ -2,11 +2,11 @@ import pytest
 import torch
 from torch import nn
 
-from vaelib.networks import NETWORKS, FewChannelTranspose2d, burgess, initialise
+from vaelib.networks import NETWORKS, FewChannelTranspose2d, burgess, fgvae, fgvae_cnn, initialise
 
 
 @pytest.mark.parametrize("shape", [(1, 32, 32), (3, 32, 32), (1, 64, 64), (3, 64, 64)])
-@pytest.mark.parametrize("name", ["burgess", "mlp"])
+@pytest.mark.parametrize("name", ["burgess", "mlp", "fgvae", "fgvae_cnn"])
 def test_bodies_map_samples_to_outputs_and_codes_to_samples(name, shape):
     encoder, decoder = NETWORKS[name](shape, 20, 10)
     assert encoder(torch.rand(3, *shape)).shape == (3, 20)
@@ -30,6 +30,48 @@ def test_burgess_has_the_layers_of_the_alpha_vae_papers_table_2():
 def test_burgess_refuses_other_sizes(shape):
     with pytest.raises(ValueError, match="32x32 or 64x64"):
         burgess(shape, 2, 1)
+
+
+def weights(body):
+    """The layers with weights: their kinds, and the shapes of what is not batch normalisation."""
+    layers = [layer for layer in body if hasattr(layer, "weight")]
+    kinds = [type(layer).__name__ for layer in layers]
+    return kinds, [tuple(layer.weight.shape) for layer in layers if "Norm" not in type(layer).__name__]
+
+
+def test_fgvae_has_the_layers_of_its_thesis_table_4_1():
+    encoder, decoder = fgvae((1, 28, 28), 40, 20)
+    kinds = ["Linear", "BatchNorm1d"] * 3 + ["Linear"]
+    assert weights(encoder) == (kinds, [(512, 784), (256, 512), (128, 256), (40, 128)])
+    assert weights(decoder) == (kinds, [(128, 20), (256, 128), (512, 256), (784, 512)])
+    assert sum(isinstance(layer, nn.ReLU) for layer in encoder) == sum(isinstance(layer, nn.ReLU) for layer in decoder)
+
+
+def test_the_convolutional_fgvae_has_the_layers_of_its_thesis_listing():
+    encoder, decoder = fgvae_cnn((3, 32, 32), 512, 256)
+    kinds, shapes = weights(encoder)
+    assert kinds == ["Conv2d", "BatchNorm2d"] * 3 + ["Linear"]
+    assert shapes == [(32, 3, 4, 4), (64, 32, 4, 4), (128, 64, 4, 4), (512, 2048)]
+    kinds, shapes = weights(decoder)
+    transposed = ["ConvTranspose2d", "BatchNorm2d"] * 2
+    assert kinds == ["Linear", "BatchNorm1d", *transposed, "FewChannelTranspose2d"]
+    assert shapes == [(2048, 256), (128, 64, 4, 4), (64, 32, 4, 4), (32, 3, 4, 4)]
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (784,), (1, 32, 64)])
+def test_the_convolutional_fgvae_refuses_other_sizes(shape):
+    with pytest.raises(ValueError, match="network: 'fgvae_cnn' takes square images with a side divisible by 8"):
+        fgvae_cnn(shape, 2, 1)
+
+
+def test_batch_normalisation_starts_as_the_identity():
+    """Whatever ran before, and whatever the constructors drew."""
+    encoder, _ = fgvae((1, 32, 32), 4, 2)
+    initialise(encoder, torch.Generator().manual_seed(0))
+    for layer in encoder:
+        if isinstance(layer, nn.BatchNorm1d):
+            assert torch.equal(layer.weight, torch.ones_like(layer.weight))
+            assert not layer.bias.any()
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -58,7 +100,7 @@ def test_weights_start_kaiming_uniform():
 
 
 @pytest.mark.parametrize("sizes", [(), (7,), (3, 4)])
-@pytest.mark.parametrize("name", ["mlp", "cnc", "x"])
+@pytest.mark.parametrize("name", ["mlp", "fgvae", "cnc", "x"])
 def test_bodies_map_vectors(name, sizes):
     encoder, decoder = NETWORKS[name]((7,), 20, 10, sizes)
     assert encoder(torch.rand(3, 7)).shape == (3, 20)

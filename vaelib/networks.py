@@ -8,6 +8,7 @@ is the business of :mod:`vaelib.latents` and :mod:`vaelib.vae`.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +93,66 @@ def mlp(
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(size, 400), activation(), nn.Linear(400, outputs))
     decoder = nn.Sequential(nn.Linear(code, 400), activation(), nn.Linear(400, size), nn.Unflatten(1, shape))
     return encoder, decoder
+
+
+def _normalised(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> list[nn.Module]:
+    """A layer, batch normalisation of what it gives, and a ReLU."""
+    if isinstance(layer, nn.Linear):
+        return [layer, nn.BatchNorm1d(layer.out_features), nn.ReLU()]
+    return [layer, nn.BatchNorm2d(layer.out_channels), nn.ReLU()]
+
+
+def fgvae(shape: Shape, outputs: int, code: int, sizes: Sequence[int] = ()) -> tuple[nn.Module, nn.Module]:
+    """The fully connected bodies of the factorised-Gaussian VAE of Chen (2020), as in table 4.1 of the thesis.
+
+    Hidden layers of 512, 256 and 128 units with batch normalisation and ReLU; the decoder mirrors it.
+
+    Parameters
+    ----------
+    shape, outputs, code, sizes
+        As for :func:`burgess`; any shape is taken and flattened, blocks and all.
+    """
+    down = (math.prod(shape), 512, 256, 128)
+    up = (code, 128, 256, 512)
+    encoder = [layer for a, b in pairwise(down) for layer in _normalised(nn.Linear(a, b))]
+    decoder = [layer for a, b in pairwise(up) for layer in _normalised(nn.Linear(a, b))]
+    return (
+        nn.Sequential(nn.Flatten(), *encoder, nn.Linear(down[-1], outputs)),
+        nn.Sequential(*decoder, nn.Linear(up[-1], down[0]), nn.Unflatten(1, shape)),
+    )
+
+
+def fgvae_cnn(shape: Shape, outputs: int, code: int, sizes: Sequence[int] = ()) -> tuple[nn.Module, nn.Module]:
+    """The convolutional bodies of the factorised-Gaussian VAE of Chen (2020), as in the thesis' listing A.1.
+
+    Convolutions of 32, 64 and 128 filters 4x4, padding 1, with batch normalisation and ReLU; the decoder mirrors it.
+    The stride is 2, as in the listing; with the 1 of table 4.2 the images would not shrink to the sizes that it gives.
+
+    Parameters
+    ----------
+    shape
+        Shape of one image, ``(channels, side, side)`` with a side divisible by 8.
+    outputs, code, sizes
+        As for :func:`burgess`.
+
+    Raises
+    ------
+    ValueError
+        If the images are not square with a side divisible by 8.
+    """
+    if len(shape) != 3 or shape[1] != shape[2] or shape[1] % 8:
+        raise ValueError(
+            f"network: 'fgvae_cnn' takes square images with a side divisible by 8, not samples of shape {tuple(shape)}"
+        )
+    channels, side, _ = shape
+    window = {"kernel_size": 4, "stride": 2, "padding": 1}
+    deepest = (128, side // 8, side // 8)
+    flat = math.prod(deepest)
+    down = [layer for a, b in pairwise((channels, 32, 64, 128)) for layer in _normalised(nn.Conv2d(a, b, **window))]
+    up = [layer for a, b in pairwise((128, 64, 32)) for layer in _normalised(nn.ConvTranspose2d(a, b, **window))]
+    encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(flat, outputs))
+    decoder = [*_normalised(nn.Linear(code, flat)), nn.Unflatten(1, deepest), *up]
+    return encoder, nn.Sequential(*decoder, FewChannelTranspose2d(32, channels, **window))
 
 
 _UNITS = 256  # of the integrative networks' layers; the reference tries 128, 256 and 512
@@ -182,6 +243,8 @@ NETWORKS: dict[str, Callable[[Shape, int, int, Sequence[int]], tuple[nn.Module, 
     "burgess": burgess,
     "mlp": mlp,
     "mlp_tanh": partial(mlp, activation=nn.Tanh),
+    "fgvae": fgvae,
+    "fgvae_cnn": fgvae_cnn,
     "cnc": cnc,
     "x": x,
 }
