@@ -110,3 +110,18 @@ def test_the_divergence_of_a_joint_is_the_sum_and_its_skew_the_minimiser(form):
     by_part = sum(dv.FORMS[form](a, b, 0.4) for a, b in zip(q.parts, p.parts))
     torch.testing.assert_close(dv.FORMS[form](q, p, 0.4), by_part)
     assert dv.optimal_skew(q, p, form).item() == pytest.approx(grid[values.argmin()].item(), abs=2e-3)
+
+
+def test_the_log_density_of_a_draw_follows_from_its_noise():
+    """The change of variables of the FGVAE thesis' section 3.6, against the density and the Jacobian itself."""
+    latent = Gaussian(3)
+    outputs, noise = (
+        torch.randn(5, 6, dtype=torch.float64, generator=generator()),
+        latent.noise(5, generator(1)).double(),
+    )
+    q = latent.posterior(outputs)
+    z = latent.sample(q, noise)
+    expected = Normal(0, 1).log_prob(noise).sum(1) - q.base_dist.scale.log().sum(1)
+    torch.testing.assert_close(q.log_prob(z), expected)
+    jacobian = torch.autograd.functional.jacobian(lambda e: latent.sample(q, e).sum(0), noise)  # (3, 5, 3)
+    torch.testing.assert_close(torch.linalg.slogdet(jacobian.transpose(0, 1)).logabsdet, q.base_dist.scale.log().sum(1))

@@ -1,6 +1,6 @@
 """What codes are good for: classifiers and survival models on them, and how two methods are compared.
 
-Everything is fitted on training patients and scored on held-out ones.
+Everything is fitted on training samples and scored on held-out ones.
 """
 
 import math
@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+
+from vaelib.evaluation import cluster_scores
 
 
 def classify(train: ArrayLike, labels: ArrayLike, test: ArrayLike, test_labels: ArrayLike, *, seed: int = 0):
@@ -55,6 +57,48 @@ def classify(train: ArrayLike, labels: ArrayLike, test: ArrayLike, test_labels: 
             "auc": roc_auc_score(test_labels, score),
         }
     return pd.DataFrame(rows).T.rename_axis("classifier")
+
+
+def separability(
+    train: ArrayLike, labels: ArrayLike, test: ArrayLike, test_labels: ArrayLike, *, neighbours: int = 10, seed: int = 0
+) -> dict[str, float]:
+    """How far codes keep classes apart: by a hyperplane, by their neighbourhoods, and without any label.
+
+    Parameters
+    ----------
+    train, test
+        Codes or other features ``(n, features)``.
+    labels, test_labels
+        Classes, whole numbers.
+    neighbours
+        Of the nearest-neighbour classifier.
+    seed
+        Of the clusters' starts.
+
+    Returns
+    -------
+    dict
+        Of the test samples, ``linear``: accuracy of multinomial logistic regression on standardised codes;
+        ``neighbours``: accuracy of the nearest neighbours' vote; ``nmi`` and ``ari``: normalised mutual information and
+        adjusted Rand index of the classes and as many clusters, which k-means found in the training codes. Neighbours
+        and clusters go by the codes' own distances: to standardise them would make unused latents count like others.
+    """
+    from sklearn.cluster import KMeans
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(train, labels)
+    nearest = KNeighborsClassifier(neighbours).fit(train, labels)
+    clusters = KMeans(len(np.unique(labels)), n_init=5, random_state=seed).fit(train)
+    scores = cluster_scores(clusters.predict(test), test_labels)
+    return {
+        "linear": linear.score(test, test_labels),
+        "neighbours": nearest.score(test, test_labels),
+        "nmi": scores["nmi"],
+        "ari": scores["ari"],
+    }
 
 
 class Survival(NamedTuple):

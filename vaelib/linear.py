@@ -1,0 +1,66 @@
+"""The linear-Gaussian auto-encoder: probabilistic PCA, as the VAE whose posterior is exact."""
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+from torch.distributions import Independent, Normal
+
+from vaelib.latents import Gaussian
+from vaelib.vae import VAE, pixels
+
+
+def ppca(samples: Tensor, size: int) -> VAE:
+    r"""Probabilistic PCA by maximum likelihood (Tipping and Bishop, 1999; FGVAE thesis, section 2.1).
+
+    .. math:: x = W z + \mu + e,\quad z \sim N(0, I),\; e \sim N(0, \sigma^2 I),\quad W = U (\Lambda - \sigma^2 I)^{1/2}
+
+    with the leading eigenvalues Λ and eigenvectors U of the covariance, and σ² the mean of the others. The columns of W
+    are orthogonal, so the true posterior N(Λ^-½ (I - σ² Λ^-1)^½ U^T (x - μ), σ² Λ^-1) is diagonal: one that a linear
+    encoder of a :class:`~vaelib.latents.Gaussian` gives. As σ² goes to zero the codes become those of PCA, each
+    divided by its standard deviation.
+
+    Parameters
+    ----------
+    samples
+        What it is fitted to, ``(n, *shape)``, bytes or floats in [0, 1].
+    size
+        Number of latent dimensions.
+
+    Raises
+    ------
+    ValueError
+        If the size leaves no direction to estimate the noise from.
+    """
+    from sklearn.decomposition import PCA
+
+    shape, flat = samples.shape[1:], pixels(samples).flatten(1).double().numpy()
+    if not 1 <= size < min(flat.shape):
+        raise ValueError(f"size: {size} is not allowed; it has to be a whole number from 1 to {min(flat.shape) - 1}")
+    # The eigenvectors of the covariance are exact, and for many samples far cheaper than singular vectors of them all.
+    pca = PCA(size, svd_solver="covariance_eigh").fit(flat)
+    noise, variances = pca.noise_variance_, pca.explained_variance_
+    gain = np.sqrt(variances - noise)
+    inverse = pca.components_ * (gain / variances)[:, None]  # (size, features), as is the transpose of W
+    encoder = _affine(
+        np.concatenate([inverse, np.zeros_like(inverse)]),
+        np.concatenate([-inverse @ pca.mean_, np.log(noise / variances)]),
+    )
+    decoder = _affine((pca.components_ * gain[:, None]).T, pca.mean_)
+    return VAE(
+        nn.Sequential(nn.Flatten(), encoder),
+        nn.Sequential(decoder, nn.Unflatten(1, shape)),
+        Gaussian(size),
+        lambda outputs: Independent(Normal(outputs, math.sqrt(noise), validate_args=False), len(shape)),
+    ).eval()
+
+
+def _affine(weight: ArrayLike, bias: ArrayLike) -> nn.Linear:
+    """A layer with these numbers, in single precision."""
+    layer = nn.utils.skip_init(nn.Linear, np.shape(weight)[1], np.shape(weight)[0])
+    with torch.no_grad():
+        layer.weight.copy_(torch.as_tensor(weight))
+        layer.bias.copy_(torch.as_tensor(bias))
+    return layer
