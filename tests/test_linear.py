@@ -56,6 +56,7 @@ def test_its_rate_is_the_information_of_a_linear_channel():
     assert reverse_kl(evaluation.posterior(vae, train), vae.prior).mean() == pytest.approx(rates.sum().item(), rel=1e-4)
 
 
+@torch.no_grad()
 def test_with_the_exact_posterior_only_the_closed_form_of_the_rate_has_spread():
     """Eq. 3.2 of the FGVAE thesis is then -log p(x) for any draw; eq. 3.3 keeps the noise of log p(x|z) / draws."""
     train = samples(3000, 0.2)
