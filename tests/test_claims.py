@@ -53,6 +53,7 @@ def test_the_ledger_holds_the_papers_numbers():
     )
     assert claims.get("thesis/t4/fashion_mnist/dual").value == -245
     assert claims.get("avae/t1/celeba/reverse").stated == "263 ± 2.1 (n = 5)"
+    assert claims.get("fgvae/t4.3/fc/loss").stated == "1865"
     assert claims.get("mivae/acc/mnist/mi").value == 0.82
     assert claims.get("thesis/c1").scale == "100 epochs"
     assert claims.get("theory/3").stated == "holds"

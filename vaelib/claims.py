@@ -64,7 +64,9 @@ class Claim:
     @property
     def stated(self) -> str:
         """What the paper states, in short: ``0.36 ± 0.001 (n = 5)``, or ``holds``."""
-        return "holds" if self.value is None else _number(self.value, self.sd, self.n, digits=3)
+        if self.value is None:
+            return "holds"
+        return _number(self.value, self.sd, self.n, digits=3 if abs(self.value) < 1000 else 4)
 
     @property
     def scale(self) -> str:
