@@ -97,3 +97,8 @@ def test_images_keep_their_shape():
 def test_a_size_without_noise_is_refused(size):
     with pytest.raises(ValueError, match=f"size: {size} is not allowed; it has to be a whole number from 1 to 11"):
         ppca(samples(100, 0.1), size)
+
+
+def test_samples_without_noise_are_refused():
+    with pytest.raises(ValueError, match="size: 3 is not allowed; the samples have to vary in more directions"):
+        ppca(samples(100, 0.0).double(), 3)

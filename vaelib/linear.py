@@ -32,7 +32,7 @@ def ppca(samples: Tensor, size: int) -> VAE:
     Raises
     ------
     ValueError
-        If the size leaves no direction to estimate the noise from.
+        If the size leaves no direction, or none with any variance, to estimate the noise from.
     """
     from sklearn.decomposition import PCA
 
@@ -42,6 +42,8 @@ def ppca(samples: Tensor, size: int) -> VAE:
     # The eigenvectors of the covariance are exact, and for many samples far cheaper than singular vectors of them all.
     pca = PCA(size, svd_solver="covariance_eigh").fit(flat)
     noise, variances = pca.noise_variance_, pca.explained_variance_
+    if noise <= 1e-12 * variances[0]:
+        raise ValueError(f"size: {size} is not allowed; the samples have to vary in more directions than that")
     gain = np.sqrt(variances - noise)
     inverse = pca.components_ * (gain / variances)[:, None]  # (size, features), as is the transpose of W
     encoder = _affine(
