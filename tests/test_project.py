@@ -30,7 +30,7 @@ FLOORS = [
     {"latents", "estimators", "fitting"},
     {"vae"},
     {"objectives"},
-    {"training", "evaluation", "probes", "store"},
+    {"training", "evaluation", "gradients", "probes", "store"},
     {"experiments", "information"},
     {"runs"},
     {"sweeps"},
