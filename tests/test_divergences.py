@@ -368,3 +368,11 @@ def test_mmd_is_the_v_statistic():
 def test_moment_rows_are_mean_and_log_variance():
     q = diagonal(0)
     torch.testing.assert_close(moment_rows(q), torch.cat([q.mean, 2 * q.stddev.log()], 1))
+
+
+def test_the_divergence_of_bits_broadcasts_and_is_that_of_torch():
+    q = Bernoulli(logits=torch.randn(4, 3, generator=torch.Generator().manual_seed(0)))
+    p = Bernoulli(logits=torch.tensor([0.3, -1.0, 0.0]))
+    expected = kl_divergence(q, p.expand((4, 3)))
+    torch.testing.assert_close(reverse_kl(q, p), expected)
+    torch.testing.assert_close(reverse_kl(Independent(q, 1), Independent(p, 1)), expected.sum(1))

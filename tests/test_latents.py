@@ -6,12 +6,13 @@ from torch.distributions import (
     Independent,
     Normal,
     OneHotCategorical,
+    RelaxedBernoulli,
     RelaxedOneHotCategorical,
     kl_divergence,
 )
 
 from vaelib import divergences as dv
-from vaelib.latents import Categorical, Gaussian, Joint
+from vaelib.latents import Bernoulli, Categorical, Gaussian, Joint, Point
 
 LOGITS = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
 
@@ -112,13 +113,48 @@ def test_the_divergence_of_a_joint_is_the_sum_and_its_skew_the_minimiser(form):
     assert dv.optimal_skew(q, p, form).item() == pytest.approx(grid[values.argmin()].item(), abs=2e-3)
 
 
+def test_bits_are_relaxed_and_drawn_as_torch_distributions_does():
+    """Relaxed samples are a function of logistic noise; exact ones have the posterior's frequencies."""
+    bits, logits = Bernoulli(3, temperature=0.7), torch.tensor([[-2.0, 0.3, 4.0]])
+    q = bits.posterior(logits)
+    noise = bits.noise(50_000, generator())
+    sample = bits.sample(q, noise)
+    family = RelaxedBernoulli(torch.tensor(0.7), logits=logits)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        reference = family.rsample((50_000,)).squeeze(1)
+    torch.testing.assert_close(sample.mean(0), reference.mean(0), rtol=0, atol=0.01)
+    torch.testing.assert_close(sample.std(0), reference.std(0), rtol=0, atol=0.01)
+    drawn = bits.draw(q, noise)
+    assert set(drawn.unique().tolist()) == {0.0, 1.0}
+    torch.testing.assert_close(drawn.mean(0), logits.sigmoid()[0], rtol=0, atol=0.01)
+    assert noise.isfinite().all()
+
+
+def test_hard_bits_are_bits_with_the_relaxed_gradient():
+    logits = torch.tensor([[-1.0, 0.5]], requires_grad=True)
+    noise = Bernoulli(2).noise(1, generator())
+    hard = Bernoulli(2, 0.5, hard=True)
+    sample = hard.sample(hard.posterior(logits), noise)
+    assert set(sample.flatten().tolist()) <= {0.0, 1.0}
+    (gradient,) = torch.autograd.grad(sample.sum(), logits)
+    (expected,) = torch.autograd.grad(((logits + noise) / 0.5).sigmoid().sum(), logits)
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_a_point_has_no_noise_in_training_and_half_its_square_as_rate():
+    point, code = Point(2), torch.tensor([[1.0, 2.0]])
+    q, noise = point.posterior(code), point.noise(4, generator())
+    assert torch.equal(point.sample(q, noise), code.expand(4, -1))
+    assert torch.equal(point.draw(q, noise), code + noise)
+    torch.testing.assert_close(dv.reverse_kl(q, point.prior()), torch.tensor([2.5]))
+
+
 def test_the_log_density_of_a_draw_follows_from_its_noise():
     """The change of variables of the FGVAE thesis' section 3.6, against the density and the Jacobian itself."""
     latent = Gaussian(3)
-    outputs, noise = (
-        torch.randn(5, 6, dtype=torch.float64, generator=generator()),
-        latent.noise(5, generator(1)).double(),
-    )
+    outputs = torch.randn(5, 6, dtype=torch.float64, generator=generator())
+    noise = latent.noise(5, generator(1)).double()
     q = latent.posterior(outputs)
     z = latent.sample(q, noise)
     expected = Normal(0, 1).log_prob(noise).sum(1) - q.base_dist.scale.log().sum(1)

@@ -30,7 +30,7 @@ FLOORS = [
     {"latents", "estimators", "fitting"},
     {"vae"},
     {"objectives"},
-    {"training", "evaluation", "linear", "store"},
+    {"training", "evaluation", "gradients", "linear", "store"},
     {"experiments", "information", "probes"},
     {"runs"},
     {"sweeps"},

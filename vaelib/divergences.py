@@ -74,9 +74,14 @@ def _(q: Product, p: Product) -> Tensor:
 
 def reverse_kl(q: Distribution, p: Distribution) -> Tensor:
     """KL(q‖p), the rate of the evidence lower bound."""
+    # What torch.distributions has for discrete families assigns by a mask: it cannot be vectorised over a stack, and
+    # does not broadcast.
     if isinstance(q, OneHotCategorical) and isinstance(p, OneHotCategorical):
-        # What torch.distributions has cannot be vectorised over a stack: it assigns by a mask.
         return (q.probs * (q.logits - p.logits)).sum(-1)
+    if isinstance(q, Bernoulli) and isinstance(p, Bernoulli):
+        return q.probs * (q.logits - p.logits) - softplus(q.logits) + softplus(p.logits)
+    if isinstance(q, Independent) and isinstance(p, Independent) and isinstance(q.base_dist, Bernoulli):
+        return reverse_kl(q.base_dist, p.base_dist).sum(-1)
     return kl_divergence(q, p)
 
 

@@ -42,8 +42,16 @@ METHODS: dict[str, Method] = {
     "half_dual": Method("dual, α = ½", "#E69F00", "-."),
     "learned_js": Method("JS, learned α", "#0072B2", "-"),
     "learned_dual": Method("dual, learned α", "#D55E00", "-"),
+    "pathwise": Method("pathwise", "#000000", "-"),
+    "pathwise_sampled": Method("pathwise, sampled rate", "#7F7F7F", "--"),
+    "score": Method("score function", "#56B4E9", "-"),
+    "leave_one_out": Method("leave-one-out", "#009E73", "--"),
+    "variance": Method("variance loss, as printed", "#D55E00", "-"),
+    "hybrid": Method("hybrid", "#0072B2", "-"),
+    "relaxed": Method("Gumbel-softmax", "#E69F00", "-"),
+    "straight_through": Method("straight-through", "#CC79A7", "-."),
 }
-"""How each divergence, and each of :data:`vaelib.experiments.METHODS`, is drawn."""
+"""How each divergence, each of :data:`vaelib.experiments.METHODS` and each estimator is drawn."""
 
 
 def use_style() -> None:

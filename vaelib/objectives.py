@@ -15,7 +15,7 @@ from torch.func import functional_call
 from vaelib import divergences
 from vaelib.divergences import FORMS, Skew, geometric_mean
 from vaelib.estimators import ESTIMATORS, REPARAMETERISED, Draws
-from vaelib.vae import VAE
+from vaelib.vae import VAE, distortion_of
 
 Terms = dict[str, Tensor]
 Noise = dict[str, Tensor]
@@ -222,19 +222,19 @@ class ELBO(nn.Module):
                 decoded = vae.likelihood(flat).mean
             return {"loss": -self.information(decoded, flat.detach())}
         likelihood = vae.likelihood(flat)
-        log_likelihood = _log_prob(likelihood, x, z)
-        distortion = -log_likelihood.mean(0)
+        distortions = distortion_of(likelihood, x, self.draws)
+        distortion = distortions.mean(0)
         rate = divergences.reverse_kl(posterior, prior)
         divergence = rate if self.divergence == "kl" else self._divergence(vae, posterior, flat, noise, progress)
         terms = {"distortion": distortion, "rate": rate, "divergence": divergence}
         if self.estimator != "pathwise":
-            own = proposed = Draws(log_likelihood, prior.log_prob(z), posterior.log_prob(z))
+            own = proposed = Draws(-distortions, prior.log_prob(z), posterior.log_prob(z))
             if self.proposal is not None:
                 with torch.no_grad():
                     wide, _ = geometric_mean(posterior, prior, self.proposal)
                     z = vae.latent.draw(wide, noise["proposal"].transpose(0, 1))
-                again = _log_prob(vae.likelihood(z.flatten(0, 1)), x, z)
-                proposed = Draws(again, prior.log_prob(z), posterior.log_prob(z))
+                again = distortion_of(vae.likelihood(z.flatten(0, 1)), x, self.draws)
+                proposed = Draws(-again, prior.log_prob(z), posterior.log_prob(z))
             return {"loss": ESTIMATORS[self.estimator](own, proposed), **terms}
         loss = distortion + self.weight * (divergence.mean() - self.capacity * progress).abs()
         if self.information is not None:
@@ -264,12 +264,6 @@ class ELBO(nn.Module):
         """Bring the parameters back to where they are allowed, after an optimiser's step."""
         if self.skew is not None:
             self.skew.clamp_()
-
-
-def _log_prob(likelihood: Distribution, x: Tensor, z: Tensor) -> Tensor:
-    """The log p(x|z) ``(draws, n)`` of samples ``(n, *shape)`` where codes ``(draws, n, code)`` are decoded."""
-    repeated = x.expand(len(z), *x.shape).flatten(0, 1)
-    return likelihood.log_prob(repeated).unflatten(0, z.shape[:2])
 
 
 class Trainee(nn.Module):

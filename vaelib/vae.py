@@ -129,6 +129,20 @@ class VAE(nn.Module):
         return self.likelihood(self.latent.draw(self.prior, self.latent.noise(n, generator))).mean
 
 
+def distortion_of(likelihood: Distribution, x: Tensor, draws: int) -> Tensor:
+    """-log p(x|z) ``(draws, n)`` of samples ``(n, *shape)``, each with so many codes, decoded as one batch.
+
+    Parameters
+    ----------
+    likelihood
+        Of codes ``(draws * n, code)``, those of the first draw first.
+    x, draws
+        The samples, and how often each occurs.
+    """
+    repeated = x.expand(draws, *x.shape).flatten(0, 1)
+    return -likelihood.log_prob(repeated).unflatten(0, (draws, len(x)))
+
+
 def pixels(samples: Tensor) -> Tensor:
     """Samples as the networks take them: bytes become floats in [0, 1], floats stay as they are."""
     return samples.float().div_(255) if samples.dtype == torch.uint8 else samples
