@@ -52,7 +52,7 @@ MODELS = {
 DISCRETE = [name for name in MODELS if name != "gaussian"]
 
 
-def z_scores(vae, objective, x, reference, group, repeats=800, seed=0):
+def z_scores(vae, objective, x, reference, group, repeats=400, seed=0):
     """How many standard errors the mean gradient is off, along the reference and along random directions."""
     exact = reference[group]
     directions = torch.randn(DIRECTIONS, len(exact), generator=generator(9), dtype=exact.dtype)
