@@ -17,6 +17,7 @@ from vaelib.experiments import LATENTS, Experiment
 from vaelib.gradients import exact_elbo, gradient, laboratory, mean_gradient, sampled_gradient
 from vaelib.latents import Bernoulli, Categorical, Gaussian, Joint
 from vaelib.objectives import ELBO
+from vaelib.training import Training
 from vaelib.vae import LIKELIHOODS, VAE
 
 SIGMAS, DIRECTIONS = 5.0, 10
@@ -235,3 +236,29 @@ def test_every_combination_that_is_allowed_trains(latent, estimator):
     elbo = terms["distortion"] + terms["rate"]
     if estimator in ("score", "leave_one_out", "hybrid", "pathwise_sampled"):
         assert (terms["loss"] - elbo).abs().mean() < 30, "the value of the loss is a sampled negative bound"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"latent": "bernoulli", "estimator": "hybrid", "draws": 3, "proposal": 0.5},
+        {"latent": "bernoulli", "draws": 2},
+        {"latent": "categoricals", "categories": 3, "estimator": "score"},
+        {"latent": "point", "weight": 0.0},
+        {"network": "fgvae", "estimator": "leave_one_out", "draws": 2, "weight_decay": 1e-3},
+    ],
+    ids=lambda fields: fields.get("estimator", "pathwise") + "-" + fields.get("latent", "gaussian"),
+)
+def test_a_stack_is_trained_as_its_members_alone(fields):
+    images = torch.rand(64, 1, 8, 8, generator=generator())
+
+    def start(*seeds):
+        members = [Experiment(**{"network": "mlp", "latents": 4, **fields}, seed=s).build((1, 8, 8)) for s in seeds]
+        rates = {"learning_rate": 1e-3, "skew_learning_rate": 0.0, "weight_decay": fields.get("weight_decay", 0.0)}
+        return Training(members, seeds, images, batch_size=32, epochs=2, **rates)
+
+    together = start(0, 1).run_epoch()
+    for k in (0, 1):
+        alone = start(k).run_epoch()[0]
+        for term in ("loss", "distortion", "rate"):
+            assert together[k][term] == pytest.approx(alone[term], rel=1e-3, abs=1e-4), term
