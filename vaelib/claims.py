@@ -64,9 +64,7 @@ class Claim:
     @property
     def stated(self) -> str:
         """What the paper states, in short: ``0.36 ± 0.001 (n = 5)``, or ``holds``."""
-        if self.value is None:
-            return "holds"
-        return _number(self.value, self.sd, self.n, digits=3 if abs(self.value) < 1000 else 4)
+        return "holds" if self.value is None else _number(self.value, self.sd, self.n, digits=3)
 
     @property
     def scale(self) -> str:
@@ -75,9 +73,13 @@ class Claim:
 
 
 def _number(mean: float, sd: float | None, n: int | None, digits: int) -> str:
-    """A mean to so many significant digits, with its spread and count."""
-    spread = "" if sd is None else f" ± {sd:.{digits - 1}g}"
-    return f"{mean:.{digits}g}{spread}" + (f" (n = {n})" if n else "")
+    """A mean to so many significant digits or to units, with its spread and count."""
+
+    def rounded(value: float, digits: int) -> str:
+        return f"{value:.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"  # 263, not 2.6e+02
+
+    spread = "" if sd is None else f" ± {rounded(sd, digits - 1)}"
+    return rounded(mean, digits) + spread + (f" (n = {n})" if n else "")
 
 
 def mean_sd(values: Sequence[float], decimals: int) -> str:
