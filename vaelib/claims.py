@@ -64,7 +64,9 @@ class Claim:
     @property
     def stated(self) -> str:
         """What the paper states, in short: ``0.36 ± 0.001 (n = 5)``, or ``holds``."""
-        return "holds" if self.value is None else _number(self.value, self.sd, self.n, digits=3)
+        if self.value is None:
+            return "holds"
+        return _number(self.value, self.sd, self.n, digits=3 if abs(self.value) < 1000 else 4)
 
     @property
     def scale(self) -> str:
@@ -73,10 +75,10 @@ class Claim:
 
 
 def _number(mean: float, sd: float | None, n: int | None, digits: int) -> str:
-    """A mean to so many significant digits or to units, with its spread and count."""
+    """A mean to so many significant digits, with its spread and count."""
 
     def rounded(value: float, digits: int) -> str:
-        return f"{value:.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"  # 263, not 2.6e+02
+        return f"{float(f'{value:.{digits}g}'):g}"  # 260, not 2.6e+02
 
     spread = "" if sd is None else f" ± {rounded(sd, digits - 1)}"
     return rounded(mean, digits) + spread + (f" (n = {n})" if n else "")
@@ -232,10 +234,10 @@ class Ledger:
         draft.write_text(text + "\n", encoding="utf-8")
         os.replace(draft, self.file)
 
-    def table(self, claims: Iterable[str] | None = None) -> pd.DataFrame:
+    def table(self, claims: Iterable[str] | None = None, *, digits: int = 2) -> pd.DataFrame:
         """The verdicts: one row a claim and data set, of all that are recorded or of those named.
 
-        What was measured is shown to two digits, which hold on any machine; the file beside the figures has all.
+        What was measured is shown to so many digits: two hold on any machine. The file beside the figures has all.
         """
         records = self.records()
         rows = []
@@ -246,7 +248,7 @@ class Ledger:
                 spread = values.std(ddof=1) if len(values) > 1 else None
                 margin = "margin " if claim.value is None else ""
                 measured = {
-                    "measured": margin + _number(values.mean(), spread, len(values), digits=2),
+                    "measured": margin + _number(values.mean(), spread, len(values), digits),
                     "scale": _scale(dataset, entry["epochs"]),
                     "verdict": verdict(claim, values, dataset, entry["epochs"]),
                 }

@@ -66,7 +66,7 @@ def write(profile: str) -> tuple[Path, Path]:
         raise FileNotFoundError(
             f"profile: {profile!r} has no results in {place}; run `vaelib figures --profile {profile}`"
         )
-    tables = {folder: Ledger(folder).table() for folder in folders}
+    tables = {folder: Ledger(folder).table(digits=3) for folder in folders}
     title = f"vaelib: what was measured, profile {profile}"
     opening = f"{len(folders)} notebooks: {_summary(pd.concat(tables.values()))}."
     lines = [f"# {title}", "", opening, "", RULE, ""]
