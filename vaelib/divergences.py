@@ -80,8 +80,10 @@ def reverse_kl(q: Distribution, p: Distribution) -> Tensor:
         return (q.probs * (q.logits - p.logits)).sum(-1)
     if isinstance(q, Bernoulli) and isinstance(p, Bernoulli):
         return q.probs * (q.logits - p.logits) - softplus(q.logits) + softplus(p.logits)
-    if isinstance(q, Independent) and isinstance(p, Independent) and isinstance(q.base_dist, Bernoulli):
-        return reverse_kl(q.base_dist, p.base_dist).sum(-1)
+    if isinstance(q, Independent) and isinstance(p, Independent):
+        dims = q.reinterpreted_batch_ndims
+        if dims == p.reinterpreted_batch_ndims:
+            return _sum_last(reverse_kl(q.base_dist, p.base_dist), dims)
     return kl_divergence(q, p)
 
 

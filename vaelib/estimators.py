@@ -35,19 +35,21 @@ def pathwise_sampled(own: Draws, proposed: Draws) -> Tensor:
     return -own.log_weight.mean(0)
 
 
+def _score(own: Draws, coefficient: Tensor) -> Tensor:
+    """Minus the bound; the encoder's gradient is that of log q, each draw times a coefficient ``(draws, n)``."""
+    surrogate = coefficient * own.log_posterior + own.log_likelihood
+    return _with_gradient_of(-surrogate.mean(0), -own.log_weight.mean(0))
+
+
 def score(own: Draws, proposed: Draws) -> Tensor:
     """The score function estimator: the encoder's gradient is the mean of f times that of log q (its sec. 3.3)."""
-    f = own.log_weight.detach()
-    surrogate = f * own.log_posterior + own.log_likelihood
-    return _with_gradient_of(-surrogate.mean(0), -f.mean(0))
+    return _score(own, own.log_weight.detach())
 
 
 def leave_one_out(own: Draws, proposed: Draws) -> Tensor:
     """The score function estimator with a baseline for each draw: the mean of f over the other draws of the sample."""
     f = own.log_weight.detach()
-    baseline = (f.sum(0) - f) / (len(f) - 1)
-    surrogate = (f - baseline) * own.log_posterior + own.log_likelihood
-    return _with_gradient_of(-surrogate.mean(0), -f.mean(0))
+    return _score(own, f - (f.sum(0) - f) / (len(f) - 1))
 
 
 def variance(own: Draws, proposed: Draws) -> Tensor:

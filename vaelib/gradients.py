@@ -86,11 +86,9 @@ def _require(codes: int) -> None:
 
 def gradient(vae: VAE, loss: Tensor) -> Gradient:
     """The gradient of a loss of shape ``()``: a vector for the encoder and one for the decoder."""
-    groups = {"encoder": vae.encoder, "decoder": vae.decoder}
-    named = [(group, p) for group, module in groups.items() for p in module.parameters()]
-    slopes = torch.autograd.grad(loss, [p for _, p in named], allow_unused=True)
-    filled = [torch.zeros_like(p) if s is None else s for (_, p), s in zip(named, slopes)]
-    return {group: torch.cat([s.flatten() for (g, _), s in zip(named, filled) if g == group]) for group in groups}
+    groups = {"encoder": list(vae.encoder.parameters()), "decoder": list(vae.decoder.parameters())}
+    slopes = iter(torch.autograd.grad(loss, [p for group in groups.values() for p in group], materialize_grads=True))
+    return {name: torch.cat([next(slopes).flatten() for _ in group]) for name, group in groups.items()}
 
 
 def sampled_gradient(vae: VAE, objective: ELBO, x: Tensor, generator: torch.Generator) -> Gradient:
