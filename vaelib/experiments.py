@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -24,20 +24,25 @@ def _discrete(e: "Experiment", kind: type[Bernoulli | Categorical], size: int) -
     return kind(size, e.temperature or 1.0, e.final_temperature, bool(e.straight_through))
 
 
-LATENTS: dict[str, Callable[["Experiment"], nn.Module]] = {
-    "gaussian": lambda e: Gaussian(e.latents),
-    "point": lambda e: Point(e.latents),
-    "bernoulli": lambda e: _discrete(e, Bernoulli, e.latents),
-    "categorical": lambda e: _discrete(e, Categorical, e.latents),
-    "categoricals": lambda e: Joint(*(_discrete(e, Categorical, e.categories) for _ in range(e.latents))),
-    "joint": lambda e: Joint(Gaussian(e.latents), _discrete(e, Categorical, e.categories)),
+class LatentKind(NamedTuple):
+    """How a latent is built from an experiment's fields, and which of them it has."""
+
+    build: Callable[["Experiment"], nn.Module]
+    relaxed: bool = True  # has a temperature
+    categories: bool = False  # the number of categories is a field of its own
+
+
+LATENTS: dict[str, LatentKind] = {
+    "gaussian": LatentKind(lambda e: Gaussian(e.latents), relaxed=False),
+    "point": LatentKind(lambda e: Point(e.latents), relaxed=False),
+    "bernoulli": LatentKind(lambda e: _discrete(e, Bernoulli, e.latents)),
+    "categorical": LatentKind(lambda e: _discrete(e, Categorical, e.latents)),
+    "categoricals": LatentKind(
+        lambda e: Joint(*(_discrete(e, Categorical, e.categories) for _ in range(e.latents))), categories=True
+    ),
+    "joint": LatentKind(lambda e: Joint(Gaussian(e.latents), _discrete(e, Categorical, e.categories)), categories=True),
 }
-"""The latents by name, from an experiment's fields."""
-
-RELAXED = ("bernoulli", "categorical", "categoricals", "joint")
-"""The latents that have a temperature."""
-
-_CHOSEN = ("categoricals", "joint")  # where the number of categories is a field of its own
+"""The latents by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,10 +130,11 @@ class Experiment:
             object.__setattr__(self, "estimator", None)
         if self.draws == 1:
             object.__setattr__(self, "draws", None)
-        relaxed = self.latent in RELAXED and (self.estimator or "pathwise") in REPARAMETERISED
+        kind = LATENTS[self.latent]
+        relaxed = kind.relaxed and (self.estimator or "pathwise") in REPARAMETERISED
         if relaxed:
             self._default(temperature=1.0, straight_through=False)
-        if self.latent in _CHOSEN:
+        if kind.categories:
             self._default(categories=10)
         if self.information is not None:
             self._default(information_weight=1.0, information_entropy="prior")
@@ -165,8 +171,8 @@ class Experiment:
         for name in ("temperature", "final_temperature", "straight_through"):
             without = f"left out with the latent {self.latent!r} and this estimator, where nothing is relaxed"
             self._require(name, getattr(self, name) is None or relaxed, without)
-        only = f"given with {' or '.join(_CHOSEN)} only"
-        self._require("categories", (self.categories is None) == (self.latent not in _CHOSEN), only)
+        only = f"given with {' or '.join(name for name, kind in LATENTS.items() if kind.categories)} only"
+        self._require("categories", (self.categories is not None) == kind.categories, only)
         self._check_estimator()
         for name in ("information_weight", "information_entropy"):
             unused = "left out unless information is given"
@@ -235,7 +241,7 @@ class Experiment:
 
     def build(self, shape: Shape, blocks: Sequence[Block] = ()) -> Trainee:
         """The untrained model and objective for samples of a shape, as this experiment's seed starts them."""
-        latent = LATENTS[self.latent](self)
+        latent = LATENTS[self.latent].build(self)
         with torch.random.fork_rng(devices=[]):  # constructors draw weights, which are drawn again below
             sizes = [block.size for block in blocks]
             encoder, decoder = NETWORKS[self.network](shape, latent.outputs, latent.code, sizes)
