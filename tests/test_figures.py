@@ -120,3 +120,16 @@ def test_the_same_figure_gives_the_same_bytes(axes, tmp_path):
     save(ax, folder)
     plt.close(figure)
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == first
+
+
+def test_a_logarithmic_axis_is_labelled_in_plain_numbers():
+    figure, ax = plt.subplots()
+    ax.plot([3, 60], [0.02, 3000])
+    ax.set(xscale="log", yscale="log")
+    figures.plain_log(ax.xaxis)
+    figures.plain_log(ax.yaxis)
+    figure.canvas.draw()
+    seen = {float(t.get_text()) for t in ax.get_xticklabels(which="both") if t.get_text()}
+    assert {5, 10, 20, 50} <= seen
+    assert {"0.1", "1", "10", "100", "1000"} <= {t.get_text() for t in ax.get_yticklabels(which="both")}
+    plt.close(figure)

@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from vaelib import __version__, paths
 from vaelib.provenance import commit
@@ -98,6 +100,14 @@ def reference(ax: Axes, value: float, sd: float | None, label: str) -> None:
     ax.axhline(value, color="0.45", linewidth=1, linestyle=":", label=label, zorder=1)
     if sd:
         ax.axhspan(value - sd, value + sd, color="0.45", alpha=0.2, linewidth=0, zorder=0)
+
+
+def plain_log(axis: Axis) -> None:
+    """Label a drawn logarithmic axis in plain numbers: at powers of ten, and below three decades at 2 and 5 as well."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("")
 
 
 def images(ax: Axes, samples: torch.Tensor, columns: int) -> None:
