@@ -35,9 +35,10 @@ notebooks: $(READY)
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
-bench: $(READY) ## training speed beside other code, in one interleaved run
+bench: $(READY) ## training speed beside other code, and the time that a cohort takes
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/cohort.py
 
 lint: $(READY) ## what pre-commit checks
 	$(BIN)/ruff check .
