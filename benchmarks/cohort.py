@@ -53,7 +53,7 @@ def timed(what: str) -> Iterator[dict[str, float]]:
 def main() -> None:
     """Print the times."""
     with tempfile.TemporaryDirectory() as folder:
-        os.environ |= {"VAELIB_DATA": folder, "VAELIB_RUNS": f"{folder}/runs", "TQDM_DISABLE": "1"}
+        os.environ |= {"VAELIB_DATA": folder, "VAELIB_RUNS": f"{folder}/runs"}
         with timed("writing the files"):
             simulate(Path(folder) / "simulated_cohort", patients=1980, genes=1000, features=1000)
         with timed("reading them"):
@@ -61,7 +61,7 @@ def main() -> None:
         with timed("preparing a fold of each integration"):
             for integration in INTEGRATIONS:
                 datasets.load(f"simulated_cohort:{integration}/0")
-        print(f"{cohort.source}: {len(cohort)} patients")
+        print(cohort.source)
         design = [e for method in COMPARED for e in fold(0, method)]
         with timed(f"{len(design)} runs of {EPOCHS} epochs, one after another") as alone:
             sweep(design, workers=1)
