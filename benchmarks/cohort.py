@@ -8,9 +8,9 @@ import itertools
 import os
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from vaelib import datasets
 from vaelib.datasets.simulated import simulate
@@ -23,8 +23,8 @@ COMPARED = ("kl", "forward_kl", "mmd", "learned_js", "learned_dual")
 FOLDS, SEEDS, PAPER_EPOCHS = 5, 3, 150
 
 
-def fold(seed: int, method: str) -> list[Experiment]:
-    """The six models of a method on one fold."""
+def fold(seed: int) -> list[Experiment]:
+    """The models of one fold and seed."""
     return [
         Experiment(
             dataset=f"simulated_cohort:{integration}/0",
@@ -37,39 +37,35 @@ def fold(seed: int, method: str) -> list[Experiment]:
             seed=seed,
             **METHODS[method],
         )
-        for (integration, likelihood), network in itertools.product(INTEGRATIONS.items(), ("cnc", "x"))
+        for method, (integration, likelihood), network in itertools.product(
+            COMPARED, INTEGRATIONS.items(), ("cnc", "x")
+        )
     ]
 
 
-@contextmanager
-def timed(what: str) -> Iterator[dict[str, float]]:
-    """Print and return the seconds that a block takes."""
-    found, started = {}, time.perf_counter()
-    yield found
-    found["seconds"] = time.perf_counter() - started
-    print(f"{what}: {found['seconds']:.1f} s")
+def timed(what: str, call: Callable[[], Any]) -> float:
+    """Print and return the seconds that a call takes."""
+    started = time.perf_counter()
+    call()
+    seconds = time.perf_counter() - started
+    print(f"{what}: {seconds:.1f} s")
+    return seconds
 
 
 def main() -> None:
     """Print the times."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"VAELIB_DATA": folder, "VAELIB_RUNS": f"{folder}/runs"}
-        with timed("writing the files"):
-            simulate(Path(folder) / "simulated_cohort", patients=1980, genes=1000, features=1000)
-        with timed("reading them"):
-            cohort = datasets.cohort("simulated_cohort")
-        with timed("preparing a fold of each integration"):
-            for integration in INTEGRATIONS:
-                datasets.load(f"simulated_cohort:{integration}/0")
-        print(cohort.source)
-        design = [e for method in COMPARED for e in fold(0, method)]
-        with timed(f"{len(design)} runs of {EPOCHS} epochs, one after another") as alone:
-            sweep(design, workers=1)
-        with timed("as many in a sweep") as together:
-            sweep([e for method in COMPARED for e in fold(1, method)])
-        share = len(design) * EPOCHS / (2 * len(INTEGRATIONS) * len(COMPARED) * FOLDS * SEEDS * PAPER_EPOCHS)
-        print(f"the sweep is {alone['seconds'] / together['seconds']:.2f} times as fast")
-        print(f"the paper profile at that speed: {together['seconds'] / share / 3600:.1f} hours")
+        written = Path(folder) / "simulated_cohort"
+        timed("writing the files", lambda: simulate(written, patients=1980, genes=1000, features=1000))
+        timed("reading them", lambda: datasets.cohort("simulated_cohort"))
+        names = [f"simulated_cohort:{integration}/0" for integration in INTEGRATIONS]
+        timed("preparing a fold of each integration", lambda: [datasets.load(name) for name in names])
+        alone = timed(f"a fold's runs of {EPOCHS} epochs, one after another", lambda: sweep(fold(0), workers=1))
+        together = timed("as many in a sweep", lambda: sweep(fold(1)))
+        print(f"the sweep is {alone / together:.2f} times as fast")
+        hours = together * FOLDS * SEEDS * PAPER_EPOCHS / EPOCHS / 3600
+        print(f"the paper profile at that speed: {hours:.1f} hours")
 
 
 if __name__ == "__main__":
