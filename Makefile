@@ -43,6 +43,7 @@ bench: $(READY) ## training speed beside other code, and the time that a cohort 
 lint: $(READY) ## what pre-commit checks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 refresh: $(READY) ## execute the notebooks on embedded data and keep the outputs in place, to be committed
 	$(BIN)/vaelib figures --profile quick --refresh

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from vaelib import datasets
+from vaelib import data as datasets
 from vaelib.store import Store
 
 # Timings are never asserted; a check before landing must not depend on luck, while a run by hand goes on searching.

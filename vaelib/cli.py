@@ -15,7 +15,7 @@ from vaelib import __version__, paths
 @contextmanager
 def _plainly() -> Iterator[None]:
     """Show what a user can mend as one sentence, without a traceback."""
-    from vaelib.datasets import DataError
+    from vaelib.data import DataError
 
     try:
         yield
@@ -83,7 +83,7 @@ def data() -> None:
 @data.command(name="list")
 def list_data() -> None:
     """All data sets, and whether they are here."""
-    from vaelib import datasets
+    from vaelib import data as datasets
 
     for entry in datasets.available():
         click.echo(f"{'here' if entry.present else '-':<5} {entry.name:<14} {entry.description}; {entry.size}")
@@ -94,7 +94,7 @@ def list_data() -> None:
 @click.argument("name")
 def fetch(name: str) -> None:
     """Download a data set."""
-    from vaelib import datasets
+    from vaelib import data as datasets
 
     with _plainly():
         datasets.fetch(name)
@@ -105,7 +105,7 @@ def fetch(name: str) -> None:
 @click.argument("names", nargs=-1)
 def verify(names: tuple[str, ...]) -> None:
     """Check the files of data sets: of those named, or of all that are here."""
-    from vaelib import datasets
+    from vaelib import data as datasets
 
     with _plainly():
         for name in names or [entry.name for entry in datasets.available() if entry.present and ":" not in entry.name]:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from vaelib.datasets import load
-from vaelib.datasets.sprites import GRID, render
+from vaelib.data import load
+from vaelib.data.sprites import GRID, render
 
 # 40 genuine frames, every eighth of the animation in the README of github.com/deepmind/dsprites-dataset (Apache-2.0),
 # as packed bits, with the factors they show.

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
-from vaelib import datasets, evaluation, paths
-from vaelib.datasets import DataError, cohorts
-from vaelib.datasets.downloads import resumed
-from vaelib.datasets.simulated import simulate
-from vaelib.datasets.studies import Cohort, read_study
+from vaelib import data as datasets, evaluation, paths
+from vaelib.data import DataError, cohorts
+from vaelib.data.downloads import resumed
+from vaelib.data.simulated import simulate
+from vaelib.data.studies import Cohort, read_study
 from vaelib.experiments import Experiment, trained
 from vaelib.sweeps import run
 from vaelib.training import Training

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from vaelib import training
-from vaelib.datasets import Block
+from vaelib.data import Block
 from vaelib.divergences import FORMS
 from vaelib.estimators import COMPARING, ESTIMATORS, PROPOSING, REPARAMETERISED
 from vaelib.latents import Bernoulli, Categorical, Gaussian, Joint, Point
@@ -55,7 +55,7 @@ class Experiment:
     Parameters
     ----------
     dataset
-        A name that :func:`vaelib.datasets.load` knows.
+        A name that :func:`vaelib.data.load` knows.
     network, latent, likelihood, divergence
         One of :data:`~vaelib.networks.NETWORKS`, :data:`LATENTS`, :data:`~vaelib.vae.LIKELIHOODS`,
         :data:`~vaelib.objectives.DIVERGENCES`.

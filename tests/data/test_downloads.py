@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from vaelib import datasets, paths
-from vaelib._torchvision import torchvision
-from vaelib.datasets import DataError, load, sprites
-from vaelib.datasets import images as image_sets
+from vaelib import data as datasets, paths
+from vaelib.data._torchvision import torchvision
+from vaelib.data import DataError, load, sprites
+from vaelib.data import images as image_sets
 
 
 def idx(values):

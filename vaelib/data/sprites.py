@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaelib import paths
-from vaelib.datasets.dataset import Dataset, Factors, split
-from vaelib.datasets.downloads import DataError, Download
+from vaelib.data.dataset import Dataset, Factors, split
+from vaelib.data.downloads import DataError, Download
 
 GRID = {"shape": 3, "scale": 6, "orientation": 40, "x": 32, "y": 32}
 """The factors and their numbers of values, slowest first; every combination is one image."""

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from vaelib.datasets import cohorts, images, mixtures, own, sprites
-from vaelib.datasets.dataset import Block, Dataset, Factors
-from vaelib.datasets.downloads import DataError, Download
-from vaelib.datasets.mixtures import mixture
-from vaelib.datasets.studies import Cohort
+from vaelib.data import cohorts, images, mixtures, own, sprites
+from vaelib.data.dataset import Block, Dataset, Factors
+from vaelib.data.downloads import DataError, Download
+from vaelib.data.mixtures import mixture
+from vaelib.data.studies import Cohort
 
 __all__ = [
     "Block",

@@ -7,8 +7,8 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vaelib.datasets.dataset import Dataset
-from vaelib.datasets.downloads import DataError, read_npz
+from vaelib.data.dataset import Dataset
+from vaelib.data.downloads import DataError, read_npz
 
 if TYPE_CHECKING:
     from PIL.Image import Image

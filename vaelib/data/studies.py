@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from vaelib.datasets.downloads import DataError
+from vaelib.data.downloads import DataError
 
 FILES: dict[str, tuple[str, ...]] = {
     "patients": ("data_clinical_patient.txt", "data_bcr_clinical_data_patient.txt"),

@@ -168,7 +168,7 @@ def test_between_the_members_of_a_family():
 
 
 def test_the_noisy_run_is_tested_on_noisy_inputs_and_clean_targets(tiny, store):
-    from vaelib import datasets
+    from vaelib import data as datasets
     from vaelib.experiments import trained
     from vaelib.sweeps import run
 

@@ -2,7 +2,7 @@ import subprocess
 import sys
 
 LOAD = """
-from vaelib._torchvision import torchvision
+from vaelib.data._torchvision import torchvision
 assert torchvision() is torchvision()
 assert torchvision().datasets.MNIST
 """
@@ -30,5 +30,5 @@ for name in ("nms", "qnms"):
 
 
 def test_data_sets_import_nothing_heavy_before_they_are_asked_for():
-    done = run("import sys, vaelib.datasets; print({'torchvision', 'sklearn', 'mlxtend'} & set(sys.modules))")
+    done = run("import sys, vaelib.data; print({'torchvision', 'sklearn', 'mlxtend'} & set(sys.modules))")
     assert done.stdout.strip() == "set()", done.stderr

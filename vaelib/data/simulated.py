@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from vaelib.datasets.studies import FILES, OUTCOME, PATIENTS, SAMPLES
+from vaelib.data.studies import FILES, OUTCOME, PATIENTS, SAMPLES
 
 
 def simulate(folder: Path, patients: int = 400, genes: int = 200, features: int = 200, seed: int = 0) -> None:

@@ -17,10 +17,10 @@ import pandas as pd
 import torch
 
 from vaelib import paths
-from vaelib.datasets.dataset import Block, Dataset
-from vaelib.datasets.downloads import Check, Download, resumed
-from vaelib.datasets.simulated import simulate
-from vaelib.datasets.studies import FILES, Cohort, read_study
+from vaelib.data.dataset import Block, Dataset
+from vaelib.data.downloads import Check, Download, resumed
+from vaelib.data.simulated import simulate
+from vaelib.data.studies import FILES, Cohort, read_study
 
 FOLDS = 5
 FEATURES = 1_000

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vaelib import datasets
-from vaelib.datasets import DataError, Dataset, load
+from vaelib import data as datasets
+from vaelib.data import DataError, Dataset, load
 
 
 def images(*shape, seed=0):

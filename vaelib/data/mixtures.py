@@ -3,7 +3,7 @@
 import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from vaelib.datasets.dataset import Dataset
+from vaelib.data.dataset import Dataset
 
 SAMPLES = 10_000
 

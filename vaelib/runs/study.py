@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from vaelib import datasets, runs
+from vaelib import data as datasets, runs
 from vaelib.experiments import Experiment, description
 from vaelib.store import SCHEMA, Entry, Store
 

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from vaelib import paths
-from vaelib._torchvision import torchvision
-from vaelib.datasets.dataset import Dataset
-from vaelib.datasets.downloads import Check, Download, distilled
-from vaelib.datasets.own import read_image
+from vaelib.data._torchvision import torchvision
+from vaelib.data.dataset import Dataset
+from vaelib.data.downloads import Check, Download, distilled
+from vaelib.data.own import read_image
 
 # Of the files as MNIST's classes unpack them; torchvision knows only those of the archives.
 _IDX = {
