@@ -1,11 +1,17 @@
+from types import SimpleNamespace
+
 import nbformat
+import pandas as pd
 import pytest
+import yaml
 from click.testing import CliRunner
+from filelock import Timeout
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from vaelib import batch, paths
+from vaelib import paths
 from vaelib.cli import main
-from vaelib.store import Store
+from vaelib.companion import notebooks, report
+from vaelib.errors import Invalid, UserError
 
 PARAMETERS = """name: str = "a"  # a word
 count: int = 3  # a number
@@ -13,9 +19,9 @@ rate: float = 0.1  # another
 values: list = [1, 2]  # a list
 flag: bool = False  # yes or no
 profile: str = "quick"  # where results go"""
-FIGURE = """from vaelib import figures
-from vaelib.claims import Ledger
-Ledger(figures.folder("01_good", profile)).record("thesis/c1", [rate])
+FIGURE = """from vaelib import paths
+from vaelib.companion.claims import Ledger
+Ledger(paths.figures() / profile / "01_good").record("thesis/c1", [rate])
 print(name, count, rate, values, flag)"""
 
 
@@ -37,6 +43,8 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "notebooks" / "profiles" / "quick.yaml").write_text("01_good: {}\n")
     (tmp_path / "notebooks" / "profiles" / "twice.yaml").write_text("01_good: [{count: 1}, {count: 2}]\n")
     (tmp_path / "notebooks" / "profiles" / "small.yaml").write_text("01_good: {count: 1, rate: 1e-3}\n")
+    (tmp_path / "notebooks" / "profiles" / "octal.yaml").write_text("01_good: {count: 010}\n")
+    (tmp_path / "notebooks" / "profiles" / "broken.yaml").write_text("01_good: {count: 1\n")
     monkeypatch.setattr(paths, "project", lambda: tmp_path)
     return tmp_path
 
@@ -53,7 +61,7 @@ def test_a_failing_notebook_is_named_and_the_others_go_on(project):
     assert "1 of 2 notebooks failed" in result.output
     assert "\x1b" not in result.output
     assert (paths.figures() / "quick" / "REPORT.html").exists()
-    partial = nbformat.read(project / "build" / "quick" / "02_bad.ipynb", as_version=4)
+    partial = nbformat.read(paths.figures() / "quick" / "executed" / "02_bad.ipynb", as_version=4)
     counts = [c.execution_count for c in partial.cells if c.cell_type == "code" and c.source in ("x = 1", "y = 2")]
     assert counts == [2, None]
 
@@ -76,7 +84,7 @@ def test_parameters_arrive_with_their_types(project):
         "true",
     )
     assert result.exit_code == 0, result.output
-    done = nbformat.read(project / "build" / "small" / "01_good.ipynb", as_version=4)
+    done = nbformat.read(paths.figures() / "small" / "executed" / "01_good.ipynb", as_version=4)
     (text,) = [o.text for c in done.cells if c.cell_type == "code" for o in c.outputs]
     assert text == "5 1 0.001 [4, 5] True\n"
 
@@ -85,7 +93,7 @@ def test_a_profile_can_run_a_notebook_again_with_other_parameters(project):
     assert call("figures", "--only", "01", "--profile", "twice", "--jobs", "2").exit_code == 0
     texts = []
     for stem in ("01_good", "01_good-2"):
-        done = nbformat.read(project / "build" / "twice" / f"{stem}.ipynb", as_version=4)
+        done = nbformat.read(paths.figures() / "twice" / "executed" / f"{stem}.ipynb", as_version=4)
         texts += [o.text.split()[1] for c in done.cells if c.cell_type == "code" for o in c.outputs]
     assert texts == ["1", "2"]
 
@@ -93,13 +101,32 @@ def test_a_profile_can_run_a_notebook_again_with_other_parameters(project):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("-p", "cuont", "3"), "parameter: 'cuont' is unknown to 01_good; did you mean count"),
-        (("-p", "count", "many"), "parameter: count = 'many' is not allowed in 01_good; it has to be of type int"),
+        (
+            ("-p", "cuont", "3"),
+            "parameter: 'cuont' is not allowed; it has to be one that 01_good declares, such as count",
+        ),
+        (("-p", "count", "many"), "01_good.count: 'many' is not allowed; it has to be of type int"),
         (("-p", "count", "true"), "it has to be of type int"),
         (("-p", "rate", "fast"), "it has to be of type float"),
         (("-p", "values", "4"), "it has to be of type list"),
-        (("--only", "07"), "only: no notebook begins with '07'; there are 01_good, 02_bad"),
-        (("--profile", "papers"), "profile: 'papers' is not allowed; in "),
+        (("--only", "07"), "only: '07' is not allowed; it has to be the beginning of 01_good, 02_bad"),
+        (("--only", ""), "only: '' is not allowed"),
+        (("-p", "count", "010"), "01_good.count: '010' is not allowed; it has to be of type int, like 3"),
+        (("-p", "count", "1:30"), "it has to be of type int"),
+        (("-p", "count", "0x10"), "it has to be of type int"),
+        (("-p", "count", "1e3"), "it has to be of type int"),
+        (("-p", "rate", "1:30"), "01_good.rate: '1:30' is not allowed; it has to be of type float"),
+        (("-p", "rate", "010"), "it has to be of type float"),
+        (("-p", "rate", "nan"), "it has to be of type float"),
+        (("-p", "values", "[010, 2]"), "01_good.values: '[010, 2]' is not allowed; it has to be of type list"),
+        (("-p", "values", "[1:30]"), "it has to be of type list, like [1, 2]"),
+        (("-p", "values", "[1, 2"), "it has to be of type list"),
+        (("--profile", "octal"), "01_good.count: '010' is not allowed"),
+        (("--profile", "broken"), "broken.yaml"),
+        (
+            ("--profile", "papers"),
+            "profile: 'papers' is not allowed; it has to be one of broken, octal, quick, small, twice",
+        ),
         (("--refresh", "-p", "count", "4"), "refresh: notebooks are kept with their default parameters"),
     ],
 )
@@ -107,13 +134,14 @@ def test_what_is_wrong_is_said_before_anything_runs(project, arguments, says):
     result = call("figures", *arguments)
     assert result.exit_code == 1
     assert says in result.output
-    assert not (project / "build").exists()
+    assert "Traceback" not in result.output
+    assert not paths.figures().exists()
 
 
 def test_defaults_are_not_injected(project):
     good = project / "notebooks" / "01_good.ipynb"
-    assert batch.checked(good, {"count": 3, "rate": "0.1", "profile": "quick"}) == {}
-    assert batch.checked(good, {"count": 4, "rate": "1e-3"}) == {"count": 4, "rate": 0.001}
+    assert notebooks.checked(good, {"count": 3, "rate": "0.1", "profile": "quick"}) == {}
+    assert notebooks.checked(good, {"count": 4, "rate": "1e-3"}) == {"count": 4, "rate": 0.001}
 
 
 def test_refresh_keeps_a_clean_executed_notebook(project):
@@ -128,6 +156,47 @@ def test_refresh_keeps_a_clean_executed_notebook(project):
     assert code[1].outputs[0].text == "a 3 0.1 [1, 2] False\n"
 
 
+def test_executed_copies_go_where_figures_go(project, monkeypatch):
+    assert notebooks.copies("quick") == paths.figures() / "quick" / "executed"
+    monkeypatch.delenv("VAELIB_FIGURES")
+    assert notebooks.copies("quick") == project / "build" / "quick"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("-3", -3), ("0", 0), ("1e-3", 0.001), ("1E5", 1e5), (".5", 0.5), ("[1, 2.50]", [1, 2.5])]
+)
+def test_numbers_are_decimal(text, value):
+    assert repr(notebooks._read(text)) == repr(value)
+
+
+def test_jobs_are_counted_from_one(project):
+    assert call("figures", "--jobs", "0").exit_code == 2
+
+
+@pytest.mark.parametrize("error", [ValueError("the shapes differ"), KeyError("skew"), TypeError("no")])
+def test_a_defect_is_not_taken_for_a_mistake_of_the_user(monkeypatch, error):
+    def fail(profile):
+        raise error
+
+    monkeypatch.setattr(report, "write", fail)
+    assert call("report").exception is error
+
+
+@pytest.mark.parametrize(
+    "error", [UserError("a\nb"), PermissionError(13, "a b"), yaml.YAMLError("a b"), Timeout("a b")]
+)
+def test_what_a_user_can_mend_is_one_sentence(monkeypatch, error):
+    def fail(profile):
+        raise error
+
+    monkeypatch.setattr(report, "write", fail)
+    result = call("report")
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+    assert "a b" in result.output
+    assert result.output.count("\n") == 1
+
+
 def test_data_commands():
     listed = call("data", "list")
     assert listed.exit_code == 0
@@ -139,21 +208,42 @@ def test_data_commands():
     assert "Traceback" not in refused.output
 
 
-def test_runs_commands(tmp_path):
-    import pandas as pd
-
-    entry = Store().write(
-        {"seed": 1}, history=pd.DataFrame({"epoch": [1]}), metrics={"m": 2}, provenance={"seconds": 1.0, "data": "d"}
+def test_runs_commands(tmp_path, monkeypatch):
+    entry = SimpleNamespace(
+        experiment={"seed": 1}, provenance={"data": "d"}, metrics={"m": 2}, history=pd.DataFrame({"epoch": [1]})
     )
-    assert entry.key[:12] in call("runs", "list").output
-    assert '"m": 2' in call("runs", "show", entry.key[:8]).output
-    archive = str(tmp_path / "a.tar.gz")
-    assert "1 runs in" in call("runs", "export", archive).output
-    assert "0 runs added, 1 were here already" in call("runs", "import", archive).output
+
+    class Store:
+        folder = tmp_path
+
+        def table(self):
+            return pd.DataFrame({"key": ["0123"], "empty": [None]})
+
+        def find(self, prefix):
+            if prefix != "0":
+                raise Invalid("run", prefix, "the beginning of one key")
+            return entry
+
+        def export(self, archive, keys=None, *, weights=True):
+            return len(keys or "123") + 10 * weights
+
+        def import_(self, archive):
+            return 1, 2, 3
+
+        def prune(self):
+            return 4
+
+    monkeypatch.setattr("vaelib.runs.store.Store", Store)
+    assert "0123" in call("runs", "list").output
+    assert '"m": 2' in call("runs", "show", "0").output
     missing = call("runs", "show", "zzz")
     assert missing.exit_code == 1
-    assert "fits 0 of the runs" in missing.output
-    assert "0 runs, checkpoints" in call("runs", "prune").output
+    assert missing.output == "Error: run: 'zzz' is not allowed; it has to be the beginning of one key\n"
+    archive = str(tmp_path / "a.tar.gz")
+    assert "13 runs in" in call("runs", "export", archive).output
+    assert "2 runs in" in call("runs", "export", "--no-weights", archive, "0", "1").output
+    assert "1 runs added, 2 improved, 3 were here already" in call("runs", "import", archive).output
+    assert "4 runs, checkpoints" in call("runs", "prune").output
 
 
 def test_report_without_results_is_one_sentence():

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
+DRAFT = ".draft-"
+"""How folders of drafts begin. The name of the file follows; only a killed process leaves one behind."""
+
 
 @contextmanager
 def replacing(file: Path) -> Iterator[Path]:
@@ -26,7 +29,7 @@ def replacing(file: Path) -> Iterator[Path]:
         A path of the same name, in a folder of its own beside it.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".draft-", dir=file.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=f"{DRAFT}{file.name}.", dir=file.parent) as folder:
         draft = Path(folder) / file.name
         yield draft
         os.replace(draft, file)
@@ -36,7 +39,7 @@ def write_text(file: Path, text: str) -> None:
     """Write a text, whole or not at all, in UTF-8; a file that holds it already is left alone."""
     if not (file.exists() and file.read_bytes() == text.encode()):
         with replacing(file) as draft:
-            draft.write_text(text, encoding="utf-8")
+            draft.write_bytes(text.encode())
 
 
 def lock(file: Path, *, timeout: float = -1) -> FileLock:

@@ -20,8 +20,11 @@ from torch import Tensor, nn
 
 from vaelib.errors import Invalid
 
-Count = Annotated[int, Field(ge=1, le=2**31)]
-Several = Annotated[int, Field(ge=2, le=2**31)]
+_MOST = 2**31
+"""No whole number of an experiment is larger."""
+
+Count = Annotated[int, Field(ge=1, le=_MOST)]
+Several = Annotated[int, Field(ge=2, le=_MOST)]
 NotNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -45,7 +48,7 @@ class Part(BaseModel):
     """Fields that are tensors in the module that is built: what a stack of models may vary."""
 
     def __init__(self, *values: Any, **fields: Any):
-        names = list(type(self).model_fields)
+        names = self._order()
         if len(values) > len(names):
             raise Invalid(type(self).__name__, values, f"given at most {len(names)} values: {', '.join(names)}")
         given = {**dict(zip(names, values)), **fields}
@@ -66,12 +69,22 @@ class Part(BaseModel):
         if name not in cls.model_fields:
             return Invalid(name, error["input"], f"left out: {cls.__name__} has {', '.join(cls.model_fields) or 'no fields'}")
         value = "nothing" if error["type"] == "missing" else error["input"]
-        return Invalid(".".join(map(str, error["loc"])), value, allowed(cls, name))
+        return Invalid(name, value, allowed(cls, name))
+
+    @classmethod
+    def _order(cls) -> list[str]:
+        """The names of the fields as they may be given by position: a part's own before those that it inherits."""
+        own = [name for base in cls.__mro__ for name in base.__dict__.get("__annotations__", ())]
+        return [name for name in dict.fromkeys(own) if name in cls.model_fields]
 
     def fields(self) -> Iterator[tuple[str, Any]]:
         """Names and values."""
         for name in type(self).model_fields:
             yield name, getattr(self, name)
+
+    def replace(self, **fields: Any) -> Self:
+        """The same with other values of some fields, validated."""
+        return type(self)(**{**dict(self.fields()), **fields})
 
     def canonical(self) -> dict[str, Any]:
         """The description as plain values, without what is as by default: one spelling for one meaning."""
@@ -96,8 +109,8 @@ class Family(Part, ABC):
 
     kinds: ClassVar[dict[str, type[Any]]]
 
-    @classmethod
-    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
         if Family in cls.__bases__:
             cls.kinds = {}
         elif "kind" in cls.__dict__:
@@ -105,7 +118,7 @@ class Family(Part, ABC):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        if Family in cls.__bases__:
+        if "kinds" in cls.__dict__:
             return core_schema.no_info_plain_validator_function(cls.parse)
         return handler(source)
 
@@ -164,16 +177,18 @@ def _described(annotation: Any, metadata: tuple[Any, ...]) -> str:
     if isinstance(annotation, type) and issubclass(annotation, Family):
         return f"a {annotation.__name__.lower()}: {', '.join(annotation.kinds)}"
     if annotation not in (int, float):
-        return {bool: "true or false", str: "text"}.get(annotation, annotation.__name__)
+        return {bool: "true or false", str: "text"}.get(annotation) or str(annotation.__name__)
     number = "a whole number" if annotation is int else "a number"
-    bounds = {type(m): next(iter(vars(m).values())) if hasattr(m, "__dict__") else None for m in metadata}
-    for m in metadata:
-        for bound, name in ((annotated_types.Ge, "ge"), (annotated_types.Gt, "gt"), (annotated_types.Le, "le")):
-            if isinstance(m, bound):
-                bounds[bound] = getattr(m, name)
-    low, above, high = (bounds.get(b) for b in (annotated_types.Ge, annotated_types.Gt, annotated_types.Le))
+    low, above, high = (_bound(metadata, kind, name) for kind, name in _BOUNDS)
     start = f" above {above:g}" if above is not None else f" from {low:g}" if low is not None else ""
-    return number + start + (f" to {high:g}" if high is not None and high < 2**31 else " up" if low is not None else "")
+    return number + start + (f" to {high:g}" if high is not None and high < _MOST else " up" if low is not None else "")
+
+
+_BOUNDS = (annotated_types.Ge, "ge"), (annotated_types.Gt, "gt"), (annotated_types.Le, "le")
+
+
+def _bound(metadata: tuple[Any, ...], kind: type[Any], name: str) -> float | None:
+    return next((float(getattr(m, name)) for m in metadata if isinstance(m, kind)), None)
 
 
 def _plain(value: Any) -> Any:

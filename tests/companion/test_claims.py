@@ -1,12 +1,15 @@
 import json
 import math
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaelib import claims
-from vaelib.claims import VERDICTS, Claim, Ledger, verdict
+from vaelib.companion import claims
+from vaelib.companion.claims import VERDICTS, Claim, Ledger, verdict
+from vaelib.errors import Invalid
 
 VALUE = Claim("x/value", "a number", value=0.36, sd=0.001, data="mnist", epochs=100)
 STATEMENT = Claim("x/c1", "a statement", data="mnist", epochs=100)
@@ -68,7 +71,7 @@ def test_every_claim_is_whole():
 
 
 def test_an_unknown_claim_is_refused_with_its_neighbours():
-    with pytest.raises(KeyError, match="avae/t3/mnist/dual"):
+    with pytest.raises(Invalid, match="in the ledger, where the closest are avae/t3/mnist/dual"):
         claims.get("avae/t3/mnist/duall")
 
 
@@ -85,15 +88,46 @@ def test_records_merge_and_stay(tmp_path):
     again.record("thesis/c1", [0.02], dataset="mnist", epochs=100)
     assert list(again.table().loc["thesis/c1", "scale"]) == ["mnist, 100 epochs", "mnist5k, 3 epochs"]
     assert json.loads((tmp_path / "claims.json").read_text()) == again.records()
-    assert [p.name for p in tmp_path.iterdir()] == ["claims.json"]
+    assert [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")] == ["claims.json"]
+
+
+RECORDS = """
+import sys
+from vaelib.companion import claims
+ledger, own = claims.Ledger(sys.argv[1]), claims.ids()[int(sys.argv[2]) :: 3][:20]
+print("ready", flush=True)
+sys.stdin.readline()
+for claim in own:
+    ledger.record(claim, [1.0])
+"""
+
+
+def test_processes_that_record_at_a_time_keep_every_record(tmp_path):
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", RECORDS, tmp_path, str(number)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(3)
+    ]
+    assert [process.stdout.readline() for process in processes] == ["ready\n"] * 3
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate()
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert sorted(Ledger(tmp_path).records()) == sorted(claims.ids()[:60])
 
 
 @pytest.mark.parametrize("measured", [[], [float("nan")], [1.0, float("inf")]])
 def test_what_is_not_a_measurement_is_refused(tmp_path, measured):
     ledger = Ledger(tmp_path)
-    with pytest.raises(ValueError, match="one or more finite numbers"):
+    with pytest.raises(Invalid, match="one or more finite numbers"):
         ledger.record("thesis/c1", measured)
-    with pytest.raises(KeyError, match="not in the ledger"):
+    with pytest.raises(Invalid, match="it has to be in the ledger"):
         ledger.record("thesis/c99", [1.0])
     assert not ledger.file.exists()
 

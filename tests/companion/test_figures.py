@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 import torch
 
-from vaelib import figures
-from vaelib.experiments import METHODS
-from vaelib.objectives import DIVERGENCES
+from vaelib.companion import figures
+from vaelib.divergences import Divergence
+from vaelib.errors import Invalid
+from vaelib.runs.experiment import COMPARED
 
 
 @pytest.fixture
@@ -74,23 +75,24 @@ def test_rows_of_images_have_their_names_beside_them(axes):
 
 
 def test_every_method_of_the_papers_has_a_look():
-    looks = [figures.METHODS[name] for name in METHODS]
+    looks = [figures.LOOKS[name] for name in COMPARED]
     assert len({look.label for look in looks}) == len(looks)
     assert len({(look.colour, look.linestyle) for look in looks}) == len(looks)
 
 
 def test_every_divergence_has_a_look():
-    assert set(DIVERGENCES) <= set(figures.METHODS)
-    looks = {(figures.METHODS[name].colour, figures.METHODS[name].linestyle) for name in DIVERGENCES}
-    assert len(looks) == len(DIVERGENCES)
+    ours = [kind for kind, part in Divergence.kinds.items() if part.__module__.startswith("vaelib.")]
+    assert set(ours) <= set(figures.LOOKS)
+    looks = {(figures.LOOKS[name].colour, figures.LOOKS[name].linestyle) for name in ours}
+    assert len(looks) == len(ours)
 
 
-def save(ax, folder):
+def save(ax, folder, name="line"):
     ax.plot([0, 1], [0, 1])
     data = pd.DataFrame({"x": [0, 1 / 3], "y": ["a", "b"]})
     figures.save(
         ax.figure,
-        "line",
+        name,
         folder=folder,
         data=data,
         caption="A line.",
@@ -110,6 +112,25 @@ def test_a_saved_figure_has_its_data_and_provenance(axes, tmp_path):
     assert (note["claims"], note["runs"], note["parameters"]) == (["thesis/c1"], ["a", "b"], {"n": 1})
     assert note["torch"] == torch.__version__
     assert pd.read_csv(folder / "line.csv")["x"].tolist() == [0, 0.333333]
+
+
+def test_the_name_of_a_figure_is_kept_whole(axes):
+    folder = figures.folder("03_test", "quick")
+    save(axes, folder, "rate_0")
+    before = (folder / "rate_0.png").read_bytes()
+    axes.set_title("another")
+    save(axes, folder, "rate_0.5")
+    assert (folder / "rate_0.png").read_bytes() == before
+    names = [f"{name}.{ending}" for name in ("rate_0", "rate_0.5") for ending in ("csv", "json", "pdf", "png")]
+    assert sorted(p.name for p in folder.iterdir()) == sorted(names)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../a", "a b", "α", "claims", "a\n"])
+def test_what_is_not_a_file_name_for_a_figure_is_refused(axes, name):
+    folder = figures.folder("03_test", "quick")
+    with pytest.raises(Invalid, match=r"name: .* has to be of letters"):
+        save(axes, folder, name)
+    assert list(folder.iterdir()) == []
 
 
 def test_the_same_figure_gives_the_same_bytes(axes, tmp_path):

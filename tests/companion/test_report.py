@@ -1,50 +1,87 @@
+from collections import defaultdict
 from html.parser import HTMLParser
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from vaelib import figures, report
-from vaelib.claims import Ledger
+from vaelib.companion import claims, figures, report
+from vaelib.companion.claims import Claim, Ledger
+from vaelib.errors import UserError
+
+NASTY = r"a|b *c* _d_ __e__ <f> & &lt; `g` [h](i) ![j] ~~k~~ \ $l$ \| \* fashion_mnist"
 
 
-class Links(HTMLParser):
-    def __init__(self):
+class Page(HTMLParser):
+    """What a page shows: its images, and the texts of its elements by their tag; elements are closed in turn."""
+
+    def __init__(self, text):
         super().__init__()
-        self.images, self.open = [], []
+        self.images, self.texts, self.open = [], defaultdict(list), [("", "")]
+        self.feed(text)
+        assert [tag for tag, _ in self.open] == [""]
 
     def handle_starttag(self, tag, attributes):
-        if tag == "img":
-            self.images.append(dict(attributes))
-        elif tag not in ("meta",):
-            self.open.append(tag)
+        if tag != "meta":
+            self.open.append((tag, ""))
+
+    def handle_startendtag(self, tag, attributes):
+        assert tag == "img"
+        self.images.append(dict(attributes))
 
     def handle_endtag(self, tag):
-        assert self.open.pop() == tag
+        opened, text = self.open.pop()
+        assert opened == tag
+        self.texts[tag].append(text.strip())
+
+    def handle_data(self, data):
+        tag, text = self.open.pop()
+        self.open.append((tag, text + data))
 
 
-def test_a_report_sets_figures_beside_claims():
-    folder = figures.folder("02_test", "quick")
-    Ledger(folder).record("thesis/c1", [0.01, 0.011], dataset="mnist", epochs=100)
-    figure, _ = plt.subplots()
-    figures.save(
-        figure, "a", folder=folder, data=pd.DataFrame({"x": [1]}), caption="Skew <&> epoch.", claims=["thesis/c1"]
-    )
-    plt.close(figure)
-    markdown, page = report.write("quick")
+@pytest.fixture
+def saved():
+    def save(caption, claim):
+        folder = figures.folder("02_test", "quick")
+        Ledger(folder).record(claim, [0.01, 0.011], dataset="mnist", epochs=100)
+        figure, _ = plt.subplots()
+        figures.save(figure, "a.b", folder=folder, data=pd.DataFrame({"x": [1]}), caption=caption, claims=[claim])
+        plt.close(figure)
+        return report.write("quick")
+
+    return save
+
+
+def test_a_report_sets_figures_beside_claims(saved):
+    markdown, page = saved("Skew against epoch.", "thesis/c1")
     text = markdown.read_text()
     assert "1 notebooks: 1 reproduced, 0 trend only" in text
-    assert "![Skew <&> epoch.](02_test/a.png)" in text
+    assert "![Skew against epoch.](02_test/a.b.png)" in text
     assert "| thesis/c1 |" in text
-    parser = Links()
-    parser.feed(page.read_text())
-    assert parser.open == []
-    (image,) = parser.images
-    assert image["alt"] == "Skew <&> epoch."
+    assert f"- thesis/c1: {claims.get('thesis/c1').says}, holds" in text
+    (image,) = Page(page.read_text()).images
+    assert image["alt"] == "Skew against epoch."
     assert (page.parent / image["src"]).exists()
     assert report.write("quick")[0].read_text() == text
 
 
+def test_every_character_of_captions_and_statements_is_shown_as_it_is(saved, monkeypatch):
+    monkeypatch.setitem(claims._book(), "thesis/c1", Claim("thesis/c1", NASTY, data="mnist", epochs=100))
+    _, file = saved(NASTY, "thesis/c1")
+    page = Page(file.read_text())
+    assert page.images[0]["alt"] == NASTY
+    assert page.texts["td"][:3] == ["thesis/c1", NASTY, "holds"]
+    assert len(page.texts["td"]) == 6
+    assert NASTY in page.texts["em"]
+    assert page.texts["li"] == [f"thesis/c1: {NASTY}, holds"]
+
+
+def test_a_picture_that_is_missing_is_left_out(saved):
+    markdown, _ = saved("Skew.", "thesis/c1")
+    (markdown.parent / "02_test" / "a.b.png").unlink()
+    assert "Skew" not in report.write("quick")[0].read_text()
+
+
 def test_no_results_are_one_sentence():
-    with pytest.raises(FileNotFoundError, match="profile: 'paper' has no results"):
+    with pytest.raises(UserError, match="profile: 'paper' has no results"):
         report.write("paper")

@@ -7,7 +7,6 @@ The statements are in ``claims.yaml`` beside this module. A notebook records wha
 import difflib
 import json
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +18,9 @@ import numpy as np
 import pandas as pd
 import yaml
 from scipy import stats
+
+from vaelib.errors import Invalid
+from vaelib.files import lock, write_text
 
 VERDICTS = ("reproduced", "trend only", "not reproduced", "not run at this scale")
 
@@ -86,9 +88,9 @@ def _number(mean: float, sd: float | None, n: int | None, digits: int) -> str:
 
 def mean_sd(values: Sequence[float], decimals: int) -> str:
     """``1.23 ± 0.04``, for tables; without a spread where there is only one value."""
-    values = np.asarray(values, dtype=float)
-    spread = f" ± {values.std(ddof=1):.{decimals}f}" if len(values) > 1 else ""
-    return f"{values.mean():.{decimals}f}{spread}"
+    numbers = np.asarray(values, dtype=float)
+    spread = f" ± {numbers.std(ddof=1):.{decimals}f}" if len(numbers) > 1 else ""
+    return f"{numbers.mean():.{decimals}f}{spread}"
 
 
 def _scale(data: str | None, epochs: int | None) -> str:
@@ -97,7 +99,7 @@ def _scale(data: str | None, epochs: int | None) -> str:
 
 @cache
 def _book() -> dict[str, Claim]:
-    text = yaml.safe_load(resources.files("vaelib").joinpath("claims.yaml").read_text(encoding="utf-8"))
+    text = yaml.safe_load(resources.files("vaelib.companion").joinpath("claims.yaml").read_text(encoding="utf-8"))
     return {
         name: Claim(name, entry.pop("quantity", None) or entry.pop("says"), **entry)
         for name, entry in text["claims"].items()
@@ -114,12 +116,12 @@ def get(claim: str) -> Claim:
 
     Raises
     ------
-    KeyError
+    Invalid
         If there is none; the sentence names the closest ones.
     """
     if claim not in _book():
         near = ", ".join(difflib.get_close_matches(claim, _book(), n=3, cutoff=0.3))
-        raise KeyError(f"claim: {claim!r} is not in the ledger; the closest are {near}")
+        raise Invalid("claim", claim, f"in the ledger, where the closest are {near}")
     return _book()[claim]
 
 
@@ -178,7 +180,7 @@ class Ledger:
     Parameters
     ----------
     folder
-        From :func:`vaelib.figures.folder`.
+        From :func:`vaelib.companion.figures.folder`.
     """
 
     def __init__(self, folder: Path):
@@ -200,6 +202,8 @@ class Ledger:
     ) -> None:
         """Record what was measured, in the place of an earlier record of the same claim on the same data set.
 
+        Several processes may record at a time.
+
         Parameters
         ----------
         claim
@@ -215,24 +219,18 @@ class Ledger:
 
         Raises
         ------
-        KeyError
-            If the claim is unknown.
-        ValueError
-            If nothing was measured, or something that is not finite.
+        Invalid
+            If the claim is unknown, nothing was measured, or something that is not finite.
         """
         get(claim)
         values = [float(value) for value in measured]
         if not values or not all(map(math.isfinite, values)):
-            raise ValueError(
-                f"measured: {values} is not allowed for claim {claim!r}; it has to be one or more finite numbers"
-            )
-        records = self.records()
+            raise Invalid(f"measured for {claim}", values, "one or more finite numbers")
         entry = {"measured": values, "epochs": epochs, "runs": sorted(set(runs)), "note": note}
-        records.setdefault(claim, {})[dataset or ""] = entry
-        text = json.dumps(records, indent=1, sort_keys=True, ensure_ascii=False)
-        draft = self.file.with_suffix(".tmp")
-        draft.write_text(text + "\n", encoding="utf-8")
-        os.replace(draft, self.file)
+        with lock(self.file):
+            records = self.records()
+            records.setdefault(claim, {})[dataset or ""] = entry
+            write_text(self.file, json.dumps(records, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
     def table(self, claims: Iterable[str] | None = None, *, digits: int = 2) -> pd.DataFrame:
         """The verdicts: one row a claim and data set, of all that are recorded or of those named.
@@ -250,7 +248,7 @@ class Ledger:
                 measured = {
                     "measured": margin + _number(values.mean(), spread, len(values), digits),
                     "scale": _scale(dataset, entry["epochs"]),
-                    "verdict": verdict(claim, values, dataset, entry["epochs"]),
+                    "verdict": verdict(claim, entry["measured"], dataset, entry["epochs"]),
                 }
                 rows.append(row | measured)
             if claim.id not in records:

@@ -1,8 +1,7 @@
 """Style, drawing and saving: one function draws on an Axes that it is given, one function saves."""
 
 import json
-import os
-import tempfile
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,12 +16,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from vaelib import __version__, paths
+from vaelib.errors import Invalid
+from vaelib.files import replacing, write_text
+from vaelib.models.vae import pixels
 from vaelib.provenance import commit
-from vaelib.vae import pixels
 
 
-class Method(NamedTuple):
-    """How a method is drawn in every figure."""
+class Look(NamedTuple):
+    """How one method is drawn in every figure."""
 
     label: str
     colour: str
@@ -30,30 +31,30 @@ class Method(NamedTuple):
 
 
 # Okabe and Ito's colours, which readers with any colour vision can tell apart.
-METHODS: dict[str, Method] = {
-    "kl": Method("KL(q‖p)", "#000000", "-"),
-    "forward_kl": Method("KL(p‖q)", "#56B4E9", "-"),
-    "geometric_js": Method(r"$\mathrm{JS}^{G}_{\alpha}$", "#0072B2", "-"),
-    "dual_geometric_js": Method(r"$\mathrm{JS}^{G}_{*\alpha}$", "#D55E00", "-"),
-    "extended_geometric_js": Method(r"extended $\mathrm{JS}^{G}_{\alpha}$", "#009E73", "--"),
-    "resistor_average": Method("resistor average", "#009E73", "-"),
-    "mmd": Method("MMD", "#CC79A7", "-"),
-    "mmd_moments": Method("MMD of moments", "#CC79A7", "--"),
-    "beta4": Method("KL(q‖p), β = 4", "#7F7F7F", "--"),
-    "half_js": Method("JS, α = ½", "#009E73", "-."),
-    "half_dual": Method("dual, α = ½", "#E69F00", "-."),
-    "learned_js": Method("JS, learned α", "#0072B2", "-"),
-    "learned_dual": Method("dual, learned α", "#D55E00", "-"),
-    "pathwise": Method("pathwise", "#000000", "-"),
-    "pathwise_sampled": Method("pathwise, sampled rate", "#7F7F7F", "--"),
-    "score": Method("score function", "#56B4E9", "-"),
-    "leave_one_out": Method("leave-one-out", "#009E73", "--"),
-    "variance": Method("variance loss, as printed", "#D55E00", "-"),
-    "hybrid": Method("hybrid", "#0072B2", "-"),
-    "relaxed": Method("Gumbel-softmax", "#E69F00", "-"),
-    "straight_through": Method("straight-through", "#CC79A7", "-."),
+LOOKS: dict[str, Look] = {
+    "kl": Look("KL(q‖p)", "#000000", "-"),
+    "forward_kl": Look("KL(p‖q)", "#56B4E9", "-"),
+    "geometric_js": Look(r"$\mathrm{JS}^{G}_{\alpha}$", "#0072B2", "-"),
+    "dual_geometric_js": Look(r"$\mathrm{JS}^{G}_{*\alpha}$", "#D55E00", "-"),
+    "extended_geometric_js": Look(r"extended $\mathrm{JS}^{G}_{\alpha}$", "#009E73", "--"),
+    "resistor_average": Look("resistor average", "#009E73", "-"),
+    "mmd": Look("MMD", "#CC79A7", "-"),
+    "mmd_moments": Look("MMD of moments", "#CC79A7", "--"),
+    "beta4": Look("KL(q‖p), β = 4", "#7F7F7F", "--"),
+    "half_js": Look("JS, α = ½", "#009E73", "-."),
+    "half_dual": Look("dual, α = ½", "#E69F00", "-."),
+    "learned_js": Look("JS, learned α", "#0072B2", "-"),
+    "learned_dual": Look("dual, learned α", "#D55E00", "-"),
+    "pathwise": Look("pathwise", "#000000", "-"),
+    "pathwise_sampled": Look("pathwise, sampled rate", "#7F7F7F", "--"),
+    "score": Look("score function", "#56B4E9", "-"),
+    "leave_one_out": Look("leave-one-out", "#009E73", "--"),
+    "variance": Look("variance loss, as printed", "#D55E00", "-"),
+    "hybrid": Look("hybrid", "#0072B2", "-"),
+    "relaxed": Look("Gumbel-softmax", "#E69F00", "-"),
+    "straight_through": Look("straight-through", "#CC79A7", "-."),
 }
-"""How each divergence, each of :data:`vaelib.experiments.METHODS` and each estimator is drawn."""
+"""How each divergence, each of :data:`vaelib.runs.experiment.COMPARED` and each estimator is drawn."""
 
 
 def use_style() -> None:
@@ -124,9 +125,7 @@ def images(ax: Axes, samples: torch.Tensor, columns: int) -> None:
 
 def image_rows(ax: Axes, rows: dict[str, torch.Tensor]) -> None:
     """Draw rows of images, each ``(n, channels, height, width)``, with their names at the left."""
-    stacked = torch.cat(
-        [row.detach().cpu().float() / (255 if row.dtype == torch.uint8 else 1) for row in rows.values()]
-    )
+    stacked = torch.cat([pixels(row.detach().cpu()) for row in rows.values()])
     images(ax, stacked, len(stacked) // len(rows))
     height = stacked.shape[2]
     for position, name in enumerate(rows):
@@ -153,7 +152,7 @@ def save(
     figure
         What to save.
     name
-        File name without its ending.
+        File name without its endings.
     folder
         From :func:`folder`.
     data
@@ -166,7 +165,14 @@ def save(
         Keys of the runs that it was made of.
     parameters
         What the runs have in common.
+
+    Raises
+    ------
+    Invalid
+        If the name is not a file name for any machine, or is the ledger's.
     """
+    if not re.fullmatch(r"(?!claims$)[A-Za-z0-9_.-]+", name):
+        raise Invalid("name", name, "of letters, digits, '_', '.' and '-', and not 'claims'")
     note = {
         "caption": caption,
         "claims": list(claims),
@@ -176,11 +182,9 @@ def save(
         "commit": commit(),
         "torch": torch.__version__,
     }
-    with tempfile.TemporaryDirectory(prefix="tmp-", dir=folder) as draft:
-        stem = Path(draft) / name
-        figure.savefig(stem.with_suffix(".png"), metadata={"Software": None})
-        figure.savefig(stem.with_suffix(".pdf"), metadata={"CreationDate": None, "Producer": None, "Creator": None})
-        data.to_csv(stem.with_suffix(".csv"), index=False, float_format="%.6g")
-        stem.with_suffix(".json").write_text(json.dumps(note, indent=1, ensure_ascii=False) + "\n")
-        for file in Path(draft).iterdir():
-            os.replace(file, folder / file.name)
+    with replacing(folder / f"{name}.png") as draft:
+        figure.savefig(draft, metadata={"Software": None})
+    with replacing(folder / f"{name}.pdf") as draft:
+        figure.savefig(draft, metadata={"CreationDate": None, "Producer": None, "Creator": None})
+    write_text(folder / f"{name}.csv", data.to_csv(index=False, float_format="%.6g"))
+    write_text(folder / f"{name}.json", json.dumps(note, indent=1, ensure_ascii=False) + "\n")

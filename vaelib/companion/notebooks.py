@@ -1,6 +1,8 @@
-"""Running the notebooks in a batch: papermill, with what it lets pass checked first."""
+"""Running notebooks: papermill, with what it lets pass checked first."""
 
+import ast
 import difflib
+import json
 import os
 import re
 import time
@@ -8,17 +10,32 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import joblib
-import nbformat
 import papermill
 import yaml
 from papermill.exceptions import PapermillExecutionError
 
 from vaelib import paths
+from vaelib.errors import Invalid, UserError
+from vaelib.files import write_text
 
-_TYPES: dict[str, type | tuple[type, ...]] = {"str": str, "int": int, "float": (int, float), "bool": bool, "list": list}
+_TYPES: dict[str, set[type]] = {"str": {str}, "int": {int}, "float": {int, float}, "bool": {bool}, "list": {list}}
+
+
+class _Reader(yaml.SafeLoader):  # type: ignore[misc]
+    """YAML whose numbers are decimal, as in YAML 1.2: 010 and 1:30 are text, and 1e-3 is a number."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [rule for rule in rules if rule[0].endswith((":merge", ":null", ":bool"))]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_WHOLE = "[-+]?(0|[1-9][0-9]*)"
+for _kind, _rule in {"int": _WHOLE, "float": rf"({_WHOLE}(\.[0-9]*)?|[-+]?\.[0-9]+)(e[-+]?[0-9]+)?"}.items():
+    _Reader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"{_rule}$", re.I), list("-+.0123456789"))
 
 
 def notebooks(only: Iterable[str] = ()) -> list[Path]:
@@ -26,17 +43,15 @@ def notebooks(only: Iterable[str] = ()) -> list[Path]:
 
     Raises
     ------
-    FileNotFoundError
+    UserError
         If there are none, or none that begins so.
     """
     found = sorted((paths.project() / "notebooks").glob("[0-9][0-9]_*.ipynb"))
     if not found:
-        raise FileNotFoundError(f"notebooks: there are none in {paths.project() / 'notebooks'}")
+        raise UserError(f"notebooks: there are none in {paths.project() / 'notebooks'}")
     for start in only:
-        if not any(file.stem.startswith(start) for file in found):
-            raise FileNotFoundError(
-                f"only: no notebook begins with {start!r}; there are {', '.join(f.stem for f in found)}"
-            )
+        if not start or not any(file.stem.startswith(start) for file in found):
+            raise Invalid("only", start, f"the beginning of {', '.join(file.stem for file in found)}")
     return [file for file in found if not only or file.stem.startswith(tuple(only))]
 
 
@@ -45,16 +60,15 @@ def settings(profile: str) -> dict[str, list[dict[str, Any]]]:
 
     Raises
     ------
-    FileNotFoundError
+    Invalid
         If there is no such profile.
     """
-    folder = paths.project() / "notebooks" / "profiles"
-    file = folder / f"{profile}.yaml"
-    if not file.exists():
-        names = ", ".join(sorted(f.stem for f in folder.glob("*.yaml"))) or "none"
-        raise FileNotFoundError(f"profile: {profile!r} is not allowed; in {folder} there are {names}")
-    text = yaml.safe_load(file.read_text()) or {}
-    return {stem: given if isinstance(given, list) else [given or {}] for stem, given in text.items()}
+    files = {file.stem: file for file in sorted((paths.project() / "notebooks" / "profiles").glob("*.yaml"))}
+    if profile not in files:
+        raise Invalid("profile", profile, f"one of {', '.join(files)}")
+    with files[profile].open("rb") as file:
+        times = yaml.load(file, _Reader) or {}
+    return {stem: given if isinstance(given, list) else [given or {}] for stem, given in times.items()}
 
 
 def checked(notebook: Path, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,7 +85,7 @@ def checked(notebook: Path, given: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises
     ------
-    ValueError
+    Invalid
         If a name is unknown or a value of another type than declared.
     """
     declared = papermill.inspect_notebook(notebook)
@@ -79,30 +93,36 @@ def checked(notebook: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
         if name not in declared:
             near = difflib.get_close_matches(name, declared, n=3, cutoff=0.4) or list(declared)
-            raise ValueError(f"parameter: {name!r} is unknown to {notebook.stem}; did you mean {', '.join(near)}?")
-        kind = declared[name]["inferred_type_name"]
-        converted = _convert(value, kind)
-        if kind in _TYPES and (
-            not isinstance(converted, _TYPES[kind]) or (isinstance(converted, bool) and kind != "bool")
-        ):
-            raise ValueError(
-                f"parameter: {name} = {value!r} is not allowed in {notebook.stem}; it has to be of type {kind}"
-            )
-        if converted != yaml.safe_load(declared[name]["default"]):
-            result[name] = converted
+            raise Invalid("parameter", name, f"one that {notebook.stem} declares, such as {', '.join(near)}")
+        kind, default = declared[name]["inferred_type_name"], ast.literal_eval(declared[name]["default"])
+        converted = _read(value) if isinstance(value, str) and kind != "str" else value
+        if not _fits(converted, kind, default):
+            raise Invalid(f"{notebook.stem}.{name}", value, f"of type {kind}, like {default!r}")
+        if converted != default:
+            result[name] = float(converted) if kind == "float" else converted
     return result
 
 
-def _convert(value: Any, kind: str) -> Any:
-    """A value as its declared type: YAML, and numbers such as 1e-3, which YAML takes for text."""
-    if isinstance(value, str) and kind != "str":
-        value = yaml.safe_load(value)
-    if kind == "float" and isinstance(value, int | str) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+def _read(text: str) -> Any:
+    """The value that a text stands for; the text itself where it is not YAML."""
+    try:
+        return yaml.load(text, _Reader)
+    except (yaml.YAMLError, ValueError):  # ValueError: too many digits
+        return text
+
+
+def _fits(value: Any, kind: str, default: Any) -> bool:
+    """Whether a value is of a declared type; in a list, whether each is of the type of one that its default holds."""
+    if type(value) not in _TYPES.get(kind, {type(value)}):
+        return False
+    return kind != "list" or not default or all(any(_fits(v, type(d).__name__, d) for d in default) for v in value)
+
+
+def copies(profile: str) -> Path:
+    """Where executed copies go: ``build/<profile>`` of the project, or into ``VAELIB_FIGURES`` where that is set."""
+    if os.environ.get("VAELIB_FIGURES"):
+        return paths.figures() / profile / "executed"
+    return paths.project() / "build" / profile
 
 
 @dataclass(frozen=True)
@@ -147,7 +167,8 @@ def run_all(work: Iterable[tuple[Path, Mapping[str, Any]]], folder: Path, jobs: 
         times[notebook.stem] += 1
         number = f"-{times[notebook.stem]}" if times[notebook.stem] > 1 else ""
         calls.append(joblib.delayed(run)(notebook, given, folder / f"{notebook.stem}{number}.ipynb"))
-    return joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(calls)
+    outcomes: Iterable[Outcome] = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(calls)
+    return outcomes
 
 
 def keep(output: Path, notebook: Path) -> None:
@@ -155,17 +176,15 @@ def keep(output: Path, notebook: Path) -> None:
 
     What differs from run to run goes: metadata of papermill and widgets, times, and what was written to stderr.
     """
-    executed = nbformat.read(output, as_version=4)
+    executed = json.loads(output.read_text(encoding="utf-8"))
     for transient in ("papermill", "widgets"):
-        executed.metadata.pop(transient, None)
-    executed.metadata["language_info"] = {"name": "python"}
-    for cell in executed.cells:
-        cell.metadata = nbformat.from_dict({"tags": cell.metadata.tags} if cell.metadata.get("tags") else {})
-        if cell.cell_type == "code":
-            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr" and not _is_widget(o)]
-    draft = notebook.with_suffix(".tmp")
-    nbformat.write(executed, draft)
-    os.replace(draft, notebook)
+        executed["metadata"].pop(transient, None)
+    executed["metadata"]["language_info"] = {"name": "python"}
+    for cell in executed["cells"]:
+        cell["metadata"] = {name: cell["metadata"][name] for name in ("tags",) if cell["metadata"].get(name)}
+        if cell["cell_type"] == "code":
+            cell["outputs"] = [o for o in cell["outputs"] if o.get("name") != "stderr" and not _is_widget(o)]
+    write_text(notebook, json.dumps(executed, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def _is_widget(output: Mapping[str, Any]) -> bool:

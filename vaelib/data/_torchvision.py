@@ -7,6 +7,7 @@ sets, so it is enough that the two names exist: their schemas are declared here,
 """
 
 import contextlib
+import importlib
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import find_spec
@@ -35,7 +36,7 @@ def torchvision() -> ModuleType:
     # With a matching wheel the operators are real, and declaring one again is an error: so they are loaded first.
     # torchvision loads the same file once more, which does nothing.
     spec = find_spec("torchvision")
-    for folder in spec.submodule_search_locations if spec else ():
+    for folder in (spec and spec.submodule_search_locations) or ():
         for suffix in EXTENSION_SUFFIXES:
             if (file := Path(folder) / f"_C{suffix}").exists():
                 with contextlib.suppress(OSError):
@@ -43,6 +44,4 @@ def torchvision() -> ModuleType:
     for schema in _SCHEMAS:
         if not hasattr(torch.ops.torchvision, schema.partition("(")[0]):
             _declared.define(schema)
-    import torchvision
-
-    return torchvision
+    return importlib.import_module("torchvision")

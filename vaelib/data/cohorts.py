@@ -5,22 +5,25 @@ reader; the third cohort comes with scikit-survival. Everything that is fitted t
 choice of features, scales) is fitted on the training patients of a fold.
 """
 
-import os
+import re
 import tarfile
-import tempfile
-from contextlib import suppress
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from vaelib import paths
 from vaelib.data.dataset import Block, Dataset
-from vaelib.data.downloads import Check, Download, resumed
+from vaelib.data.downloads import Check, Download, fingerprint, resumed
 from vaelib.data.simulated import simulate
-from vaelib.data.studies import FILES, Cohort, read_study
+from vaelib.data.studies import FILES, Cohort, read_study, study_files
+from vaelib.errors import DataError
+from vaelib.files import lock, replacing
 
 FOLDS = 5
 FEATURES = 1_000
@@ -58,38 +61,53 @@ def cohort(name: str) -> Cohort:
         As :func:`read_study`.
     """
     kind = name.partition(":")[0]
-    if kind == "gse7390":
-        return gse7390()
-    folder = paths.data() / _FOLDERS[kind]
-    if kind == "simulated_cohort" and not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as draft:
-            simulate(Path(draft) / "cohort")
-            with suppress(OSError):  # another process was faster, and made the same
-                os.replace(Path(draft) / "cohort", folder)
-    stamps = tuple((file.name, file.stat().st_mtime_ns) for file in sorted(folder.glob("data_*.txt")))
-    return _read_once(kind, folder, stamps)
+    return gse7390() if kind == "gse7390" else _read_once(kind, fingerprint(files(name)))
 
 
-_FOLDERS = {"metabric": "brca_metabric", "simulated_cohort": "simulated_cohort"}
-_SOURCES = {"metabric": "METABRIC (Curtis et al., 2012), cBioPortal", "simulated_cohort": "a simulated cohort"}
+_STUDIES = {
+    "metabric": ("brca_metabric", "METABRIC (Curtis et al., 2012), cBioPortal"),
+    "simulated_cohort": ("simulated_cohort", "a simulated cohort"),
+}
+"""The folder of each study, and where it came from."""
 
 
 @lru_cache(maxsize=2)
-def _read_once(kind: str, folder: Path, stamps: tuple[tuple[str, int], ...]) -> Cohort:
-    """A study's tables, kept for the next fold; `stamps` tell whether the files have changed."""
-    return read_study(folder, kind, _SOURCES[kind])
+def _read_once(kind: str, held: str) -> Cohort:
+    """A study's tables, kept for the next fold for as long as `held`, what the files hold, stays the same."""
+    folder, source = _STUDIES[kind]
+    return read_study(paths.data() / folder, kind, source)
 
 
-def folds(patients: Cohort) -> list[tuple[np.ndarray, np.ndarray]]:
+def files(name: str, **_: Any) -> list[Path]:
+    """The files of a study; those of the simulated one are made where there are none.
+
+    Raises
+    ------
+    DataError
+        When one is missing.
+    """
+    kind = name.partition(":")[0]
+    folder = paths.data() / _STUDIES[kind][0]
+    if kind == "simulated_cohort" and not folder.exists():
+        with lock(folder):
+            if not folder.exists():  # another process was faster
+                with replacing(folder) as draft:
+                    simulate(draft)
+    return list(study_files(folder).values())
+
+
+def folds(patients: Cohort) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Training and test patients of each of five folds, stratified by outcome: always the same."""
     from sklearn.model_selection import StratifiedKFold
 
+    count, relapsed = len(patients), patients.relapsed.sum()
+    if not FOLDS <= relapsed <= count - FOLDS:
+        raise DataError(f"{patients.name}: {relapsed} of {count} patients relapsed; folds need {FOLDS} of either kind.")
     splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
     return list(splitter.split(np.zeros(len(patients)), patients.relapsed))
 
 
-def preprocessing(modality: str, features: int):
+def preprocessing(modality: str, features: int) -> Any:
     """The scikit-learn pipeline that turns a modality's table into numbers in [0, 1]; nothing is fitted yet.
 
     Clinical variables are binned and one-hot, missing ones as a category of their own. Of genes and copy-number
@@ -131,17 +149,19 @@ def _binned(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns, index=table.index)
 
 
-def fold(name: str, argument: str) -> Dataset:
-    """One fold of a cohort; `argument` like ``clin+rna/0``: modalities, and which of the five folds is the test."""
+def chosen(argument: str | None, known: tuple[str, ...] = tuple(LIKELIHOODS)) -> dict[str, Any]:
+    """The modalities and the fold in ``clin+rna/0`` or the like: all and the first where there is no argument."""
+    found = re.fullmatch(rf"([a-z+]+)(?:/([0-{FOLDS - 1}]))?", "+".join(known) if argument is None else argument)
+    modalities = found[1].split("+") if found else []
+    if not found or len(set(known).intersection(modalities)) < len(modalities):
+        raise ValueError(f"with one or more of {', '.join(known)}, each once, and a FOLD from 0 to {FOLDS - 1}")
+    return {"modalities": modalities, "fold": int(found[2] or 0)}
+
+
+def fold(name: str, modalities: Sequence[str], fold: int) -> Dataset:
+    """One fold of a cohort: some of its modalities, and the test is this one of the five folds."""
     patients = cohort(name)
-    wanted, _, number = argument.partition("/")
-    modalities = wanted.split("+") if wanted else list(patients.modalities)
-    if not set(modalities) <= set(patients.modalities) or len(set(modalities)) < len(modalities):
-        allowed = f"one or more of {', '.join(patients.modalities)}, joined by +, each once"
-        raise ValueError(f"{name}: the modalities {wanted!r} are not allowed; they have to be {allowed}.")
-    if number and number not in map(str, range(FOLDS)):
-        raise ValueError(f"{name}: fold {number!r} is not allowed; it has to be from 0 to {FOLDS - 1}.")
-    train, test = folds(patients)[int(number or 0)]
+    train, test = folds(patients)[fold]
     blocks, parts = [], []
     for modality in modalities:
         table = patients.modalities[modality]
@@ -151,7 +171,7 @@ def fold(name: str, argument: str) -> Dataset:
         blocks.append(Block(modality, pair[0].shape[1], LIKELIHOODS[modality]))
     fitted, held = (torch.from_numpy(np.hstack(side).astype(np.float32)) for side in zip(*parts))
     labels = torch.from_numpy(patients.relapsed.to_numpy(dtype=np.int64))
-    source = f"{patients.source}; fold {number or 0} of {FOLDS}"
+    source = f"{patients.source}; fold {fold} of {FOLDS}"
     return Dataset(name, fitted, held, labels[train], labels[test], blocks=tuple(blocks), source=source)
 
 
@@ -174,9 +194,9 @@ def _complete(file: Path) -> str | None:
 
 def _files() -> dict[str, Check]:
     """METABRIC's files under the names that are there, or under the newest."""
-    root = paths.data()
-    places = {kind: [f"{_FOLDERS['metabric']}/{name}" for name in names] for kind, names in FILES.items()}
-    return {next((p for p in p_all if (root / p).is_file()), p_all[0]): _complete for p_all in places.values()}
+    root, folder = paths.data(), _STUDIES["metabric"][0]
+    places = [[f"{folder}/{name}" for name in names] for names in FILES.values()]
+    return {next((file for file in files if (root / file).is_file()), files[0]): _complete for files in places}
 
 
 METABRIC = Download(_files, _get_metabric)

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from vaelib.errors import DataError, Invalid
+
 HELD_OUT = 0.1
 """The fraction held out for testing where nobody published a split."""
 
@@ -52,7 +54,7 @@ class Dataset:
 
     Raises
     ------
-    ValueError
+    DataError
         When a field does not hold what it should; the message names the field, the value and what is allowed.
     """
 
@@ -66,19 +68,16 @@ class Dataset:
     source: str = "arrays held in memory"
 
     def __post_init__(self) -> None:
-        for part in ("train", "test"):
-            samples, labels = getattr(self, part), getattr(self, f"{part}_labels")
-            _check_samples(f"{self.name}: {part}", samples)
-            if labels is not None and labels.shape != samples.shape[:1]:
-                raise ValueError(
-                    f"{self.name}: {part}_labels has shape {tuple(labels.shape)}; "
-                    f"it needs one label for each of the {len(samples)} samples of {part}."
+        for part, samples, labels in (("train", self.train, self.train_labels), ("test", self.test, self.test_labels)):
+            field = f"{self.name}: {part}"
+            _check_samples(field, samples)
+            if labels is not None and (shape := tuple(labels.shape)) != (count := len(samples),):
+                raise DataError(
+                    f"{field}_labels has shape {shape}; it needs one label for each of the {count} samples."
                 )
-        if (self.test.shape[1:], self.test.dtype) != (self.train.shape[1:], self.train.dtype):
-            raise ValueError(
-                f"{self.name}: test has samples {tuple(self.test.shape[1:])} of {self.test.dtype}; they have to be "
-                f"as those of train, {tuple(self.train.shape[1:])} of {self.train.dtype}."
-            )
+        has, needs = (f"{tuple(samples.shape[1:])} of {samples.dtype}" for samples in (self.test, self.train))
+        if has != needs:
+            raise DataError(f"{self.name}: test has samples {has}; they have to be as those of train, {needs}.")
 
     @classmethod
     def from_arrays(
@@ -115,23 +114,28 @@ class Dataset:
 
         Raises
         ------
-        ValueError
+        DataError
             When an array is empty, of another type or shape, or holds values that are not finite or, in images of
-            floats, not within [0, 1]; when labels do not match; when ``test_fraction`` leaves nothing on one side.
+            floats, not within [0, 1]; when labels do not match or do not fit into int64.
+        Invalid
+            When ``test_fraction`` leaves nothing on one side.
+
+        Examples
+        --------
+        >>> data = Dataset.from_arrays(np.zeros((50, 28, 28), np.uint8))
+        >>> len(data.train), len(data.test), data.shape
+        (45, 5, (1, 32, 32))
         """
-        train, test = (x if x is None else _samples(f"{name}: {f}", x) for f, x in (("train", train), ("test", test)))
-        train_labels, test_labels = (
-            y if y is None else _labels(f"{name}: {f}", y)
-            for f, y in (("train_labels", train_labels), ("test_labels", test_labels))
-        )
-        whole = cls(name, train, train if test is None else test, train_labels, test_labels, source=source)
+        if test is None and test_labels is not None:
+            raise DataError(f"{name}: test_labels was given without test; it is allowed only with it.")
+        x, y = _samples(f"{name}: train", train), _labels(f"{name}: train_labels", train_labels)
+        x_test = x if test is None else _samples(f"{name}: test", test)
+        whole = cls(name, x, x_test, y, _labels(f"{name}: test_labels", test_labels), source=source)
         if test is not None:
             return whole
-        if test_labels is not None:
-            raise ValueError(f"{name}: test_labels was given without test; it is allowed only with it.")
-        kept, held = split(len(train), test_fraction, seed)
-        labels = (None, None) if train_labels is None else (train_labels[kept], train_labels[held])
-        return cls(name, train[kept], train[held], *labels, source=source)
+        kept, held = split(len(x), test_fraction, seed)
+        y_kept, y_held = (None, None) if y is None else (y[kept], y[held])
+        return cls(name, x[kept], x[held], y_kept, y_held, source=source)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -156,12 +160,9 @@ class Dataset:
 
 def split(count: int, fraction: float = HELD_OUT, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Which of ``count`` samples train and which are held out, as two index tensors: always the same for one seed."""
-    held = round(count * fraction)
+    held = round(count * fraction) if 0 < fraction < 1 else 0
     if not 0 < held < count:
-        raise ValueError(
-            f"test_fraction is {fraction}, which holds out {held} of {count} samples; "
-            "it has to leave at least one on each side."
-        )
+        raise Invalid("test_fraction", fraction, f"a fraction of {count} samples that leaves at least one on each side")
     order = torch.from_numpy(np.random.default_rng(seed).permutation(count))
     return order[held:], order[:held]
 
@@ -170,7 +171,7 @@ def _samples(field: str, values: ArrayLike | Tensor) -> Tensor:
     """Samples as a tensor in one of the two layouts, (N, C, H, W) or (N, F)."""
     array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     if array.dtype != np.uint8 and array.dtype.kind != "f":
-        raise ValueError(f"{field} has type {array.dtype}; allowed are uint8 (0 to 255) and floats.")
+        raise DataError(f"{field} has type {array.dtype}; allowed are uint8 (0 to 255) and floats.")
     if array.dtype.kind == "f":
         with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused as that
             array = array.astype(np.float32, copy=False)
@@ -183,26 +184,28 @@ def _samples(field: str, values: ArrayLike | Tensor) -> Tensor:
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
-def _labels(field: str, values: ArrayLike | Tensor) -> Tensor:
-    """Labels as int64."""
+def _labels(field: str, values: ArrayLike | Tensor | None) -> Tensor | None:
+    """Labels as int64, where there are any."""
+    if values is None:
+        return None
     array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     if array.dtype.kind not in "iu":
-        raise ValueError(f"{field} has type {array.dtype}; allowed are whole numbers.")
+        raise DataError(f"{field} has type {array.dtype}; allowed are whole numbers.")
+    if array.size and array.max() > np.iinfo(np.int64).max:
+        raise DataError(f"{field} holds {array.max()}; allowed are whole numbers below 2^63.")
     return torch.from_numpy(array.astype(np.int64))
 
 
 def _check_samples(field: str, samples: Tensor) -> None:
     shape = tuple(samples.shape)
     if samples.ndim not in (2, 4) or (samples.ndim == 4 and shape[1] not in (1, 3)):
-        raise ValueError(
-            f"{field} has shape {shape}; allowed are vectors (N, F) and images (N, H, W), (N, C, H, W) or (N, H, W, C) "
-            "with 1 or 3 channels."
-        )
+        allowed = "vectors (N, F) and images (N, H, W), (N, C, H, W) or (N, H, W, C) with 1 or 3 channels"
+        raise DataError(f"{field} has shape {shape}; allowed are {allowed}.")
     if samples.numel() == 0:
-        raise ValueError(f"{field} has shape {shape}, which is empty; it needs at least one sample.")
+        raise DataError(f"{field} has shape {shape}, which is empty; it needs at least one sample.")
     if samples.dtype != torch.uint8:
         low, high = (float(v) for v in torch.aminmax(samples))  # both are NaN where any value is
         if not np.isfinite([low, high]).all():
-            raise ValueError(f"{field} holds NaN or infinite values; all have to be finite.")
+            raise DataError(f"{field} holds NaN or infinite values; all have to be finite.")
         if samples.ndim == 4 and not 0 <= low <= high <= 1:
-            raise ValueError(f"{field} holds values from {low:g} to {high:g}; images of floats lie within [0, 1].")
+            raise DataError(f"{field} holds values from {low:g} to {high:g}; images of floats lie within [0, 1].")

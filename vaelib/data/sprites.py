@@ -5,6 +5,7 @@ genuine frames and reproduces all squares of these and nearly all ellipses and h
 renderer is called re-rendered dSprites.
 """
 
+import re
 import zipfile
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from torch import Tensor
 
 from vaelib import paths
 from vaelib.data.dataset import Dataset, Factors, split
-from vaelib.data.downloads import DataError, Download
+from vaelib.data.downloads import Download
+from vaelib.errors import DataError
 
 GRID = {"shape": 3, "scale": 6, "orientation": 40, "x": 32, "y": 32}
 """The factors and their numbers of values, slowest first; every combination is one image."""
@@ -30,17 +32,12 @@ _SCALES = np.linspace(0.5, 1, GRID["scale"])
 _ANGLES = np.linspace(0, 2 * np.pi, GRID["orientation"])  # both ends, as in the original: first and last are equal
 _CENTRES = np.linspace(16, 48, GRID["x"])
 _TURN = np.linspace(0, 2 * np.pi, 1024, endpoint=False)
-_OUTLINES = (
-    9.598 * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]),
-    np.stack([12.765 * np.cos(_TURN), 7.215 * np.sin(_TURN)], 1),
-    np.stack(
-        [
-            9.5936 * np.sin(_TURN) ** 3,
-            -0.6624 * (13 * np.cos(_TURN) - 5 * np.cos(2 * _TURN) - 2 * np.cos(3 * _TURN) - np.cos(4 * _TURN)) - 1.434,
-        ],
-        1,
-    ),
+_HEART = (
+    9.5936 * np.sin(_TURN) ** 3,
+    -0.6624 * (13 * np.cos(_TURN) - 5 * np.cos(2 * _TURN) - 2 * np.cos(3 * _TURN) - np.cos(4 * _TURN)) - 1.434,
 )
+_ELLIPSE = (12.765 * np.cos(_TURN), 7.215 * np.sin(_TURN))
+_OUTLINES = (9.598 * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]), np.stack(_ELLIPSE, 1), np.stack(_HEART, 1))
 """Square, ellipse and heart at scale 1 as polygons, in pixels from the centre, y pointing down."""
 _FROM = np.array([(1 << (SIZE - column)) - 1 for column in range(SIZE + 1)], dtype=np.uint64)
 """For each column, a row of pixels that is on from there to its end; the first pixel is the highest bit."""
@@ -94,15 +91,20 @@ def render_all() -> NDArray[np.uint8]:
     return packed.reshape(COUNT, -1)
 
 
-def sprites(name: str, argument: str) -> Dataset:
-    """Re-rendered dSprites: all images, or a subset of as many as ``argument`` says."""
-    count = _count(name, argument)
+def count(argument: str | None) -> dict[str, int]:
+    """How many images are asked for: all where there is no argument."""
+    if argument is not None and not (re.fullmatch("[0-9]{2,6}", argument) and 10 <= int(argument) <= COUNT):
+        raise ValueError(f"with a whole number N from 10 to {COUNT:,}")
+    return {"count": COUNT if argument is None else int(argument)}
+
+
+def sprites(name: str, count: int) -> Dataset:
+    """Re-rendered dSprites: all images, or a subset."""
     return _select(name, render_all(), count, "dSprites (Matthey et al., 2017), re-rendered from its factors")
 
 
-def dsprites(name: str, argument: str) -> Dataset:
-    """The official archive: all images, or a subset of as many as ``argument`` says."""
-    count = _count(name, argument)
+def dsprites(name: str, count: int) -> Dataset:
+    """The official archive: all images, or a subset."""
     return _select(name, _read(paths.data() / ARCHIVE), count, "dSprites (Matthey et al., 2017), the official archive")
 
 
@@ -133,25 +135,12 @@ def _read(file: Path) -> NDArray[np.uint8]:
     return packed
 
 
-def _count(name: str, argument: str) -> int:
-    if not argument:
-        return COUNT
-    if not argument.isdecimal() or not 10 <= int(argument) <= COUNT:
-        raise ValueError(f"{name}: the number of images is {argument!r}; allowed are whole numbers from 10 to {COUNT}.")
-    return int(argument)
-
-
 def _select(name: str, packed: NDArray[np.uint8], count: int, source: str) -> Dataset:
     """A random subset, always the same for one count, split like everything that has no published split."""
     chosen = np.random.default_rng(0).permutation(COUNT)[:count]
     train, test = (chosen[part.numpy()] for part in split(count))
-    return Dataset(
-        name,
-        _unpack(packed[train]),
-        _unpack(packed[test]),
-        factors=Factors(_factors(train), _factors(test)),
-        source=source,
-    )
+    factors = Factors(_factors(train), _factors(test))
+    return Dataset(name, _unpack(packed[train]), _unpack(packed[test]), factors=factors, source=source)
 
 
 def _unpack(packed: NDArray[np.uint8]) -> Tensor:

@@ -3,14 +3,17 @@
 Columns are found by name, because they move between the releases of the study.
 """
 
-from collections.abc import Iterable
+import csv
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from vaelib.data.downloads import DataError
+from vaelib.data.downloads import reason
+from vaelib.errors import DataError
 
 FILES: dict[str, tuple[str, ...]] = {
     "patients": ("data_clinical_patient.txt", "data_bcr_clinical_data_patient.txt"),
@@ -21,26 +24,17 @@ FILES: dict[str, tuple[str, ...]] = {
 """Names that the files have had in the releases of the study, the newest first."""
 
 PATIENTS = (
-    "LYMPH_NODES_EXAMINED_POSITIVE",
-    "NPI",
-    "CELLULARITY",
-    "CHEMOTHERAPY",
-    "ER_IHC",
-    "HER2_SNP6",
-    "HORMONE_THERAPY",
-    "INFERRED_MENOPAUSAL_STATE",
-    "INTCLUST",
-    "AGE_AT_DIAGNOSIS",
-    "CLAUDIN_SUBTYPE",
-    "THREEGENE",
-    "LATERALITY",
-    "RADIO_THERAPY",
-    "HISTOLOGICAL_SUBTYPE",
-    "BREAST_SURGERY",
-)
+    "LYMPH_NODES_EXAMINED_POSITIVE", "NPI", "CELLULARITY", "CHEMOTHERAPY", "ER_IHC", "HER2_SNP6", "HORMONE_THERAPY",
+    "INFERRED_MENOPAUSAL_STATE", "INTCLUST", "AGE_AT_DIAGNOSIS", "CLAUDIN_SUBTYPE", "THREEGENE", "LATERALITY",
+    "RADIO_THERAPY", "HISTOLOGICAL_SUBTYPE", "BREAST_SURGERY",
+)  # fmt: skip
 SAMPLES = ("ER_STATUS", "HER2_STATUS", "GRADE", "PR_STATUS", "TUMOR_SIZE", "TUMOR_STAGE")
 OUTCOME = ("RFS_STATUS", "RFS_MONTHS")
-"""The columns that are read, of the patients' file, the samples' file, and of the outcome, in the patients'."""
+COLUMNS = {"patients": ("PATIENT_ID", *PATIENTS, *OUTCOME), "samples": ("PATIENT_ID", "SAMPLE_ID", *SAMPLES)}
+"""The columns that are read of the two clinical files; the outcome is in the patients'."""
+
+NUMBERS = ("LYMPH_NODES_EXAMINED_POSITIVE", "NPI", "AGE_AT_DIAGNOSIS", "TUMOR_SIZE", "RFS_MONTHS")
+"""Those of them that hold numbers; the others are categories, however they are written."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,17 +77,15 @@ def read_study(folder: Path, name: str, source: str) -> Cohort:
     Raises
     ------
     DataError
-        When a file or column is missing, a patient has two samples, a code is unknown, or nobody is left.
+        When a file or column is missing, a line is cut off, a patient has two samples or two have one, a value is not
+        what it should be, or nobody is left.
     """
-    files = {kind: _file(folder, kind) for kind in FILES}
-    patients = _clinical(files["patients"], ["PATIENT_ID", *PATIENTS, *OUTCOME])
-    samples = _clinical(files["samples"], ["PATIENT_ID", "SAMPLE_ID", *SAMPLES])
-    for table, file in ((patients, files["patients"]), (samples, files["samples"])):
-        twice = table["PATIENT_ID"][table["PATIENT_ID"].duplicated()]
-        if len(twice):
-            raise DataError(f"{file}: PATIENT_ID {twice.iloc[0]} has {len(twice) + 1} rows; each patient has one.")
+    files = study_files(folder)
+    patients, samples = (_clinical(files[kind], columns) for kind, columns in COLUMNS.items())
     clin = patients.merge(samples, on="PATIENT_ID").set_index("SAMPLE_ID")
     rna, cna = _matrix(files["rna"], clin.index), _matrix(files["cna"], clin.index)
+    if np.isinf(rna.to_numpy()).any():
+        raise DataError(f"{files['rna']} holds an infinite value; allowed are numbers that fit into 32 bits and NA.")
     calls = np.unique(cna.to_numpy())
     if wrong := set(calls[~np.isnan(calls)]) - {-2, -1, 0, 1, 2}:
         raise DataError(f"{files['cna']} holds the call {min(wrong):g}; allowed are -2, -1, 0, 1, 2 and NA.")
@@ -102,8 +94,7 @@ def read_study(folder: Path, name: str, source: str) -> Cohort:
     if unknown.any():
         value = clin["RFS_STATUS"][unknown].iloc[0]
         raise DataError(f"{files['patients']}: RFS_STATUS {value!r} is unknown; allowed begin with '0:' or '1:'.")
-    months = pd.to_numeric(clin["RFS_MONTHS"], errors="coerce")
-    known = clin.index[status.notna() & months.ge(0)].intersection(rna.index).intersection(cna.index)
+    known = clin.index[status.notna() & clin["RFS_MONTHS"].ge(0)].intersection(rna.index).intersection(cna.index)
     if known.empty:
         raise DataError(f"{folder} has no patient with all of clinical variables, RNA, CNA and an outcome.")
     clin = clin.loc[known]
@@ -113,27 +104,59 @@ def read_study(folder: Path, name: str, source: str) -> Cohort:
         f"clinical variables and an outcome",
         {"clin": clin[[*PATIENTS, *SAMPLES]], "rna": rna.loc[known], "cna": cna.loc[known]},
         status.loc[known].eq("1").astype(bool),
-        months.loc[known],
+        clin["RFS_MONTHS"],
         clin["CLAUDIN_SUBTYPE"].fillna("unknown"),
     )
 
 
-def _file(folder: Path, kind: str) -> Path:
-    for name in FILES[kind]:
-        if (folder / name).is_file():
-            return folder / name
-    raise DataError(f"{folder} has no {kind} file; it has to hold one of {', '.join(FILES[kind])}.")
+def study_files(folder: Path) -> dict[str, Path]:
+    """The four files of a study, whatever release they come from; :class:`DataError` where one is missing."""
+    there = {kind: [folder / name for name in names if (folder / name).is_file()] for kind, names in FILES.items()}
+    for kind, found in there.items():
+        if not found:
+            raise DataError(f"{folder} has no {kind} file; it has to hold one of {', '.join(FILES[kind])}.")
+    return {kind: found[0] for kind, found in there.items()}
 
 
-def _clinical(file: Path, needed: list[str]) -> pd.DataFrame:
-    """A clinical table: comment lines, a header, one row a patient or sample."""
+def _header(file: Path, needed: Sequence[str]) -> tuple[int, list[str]]:
+    """How many lines come before the header of a table, and its columns: every line has to have as many.
+
+    Only at the top of a file a # begins a comment.
+    """
+    before, header = 0, list[str]()
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines):
+            if not line.strip() or (not header and line.startswith(b"#")):
+                continue
+            if not header:
+                before, header = number, line.decode("utf-8-sig", "replace").rstrip("\r\n").split("\t")
+            if (width := line.count(b"\t") + 1) != len(header) or not line.endswith(b"\n"):
+                needs = f"it has to have {len(header)}, and a line break at its end"
+                raise DataError(f"{file}: line {number + 1} is cut off or too long with {width} columns; {needs}.")
+    if missing := [column for column in needed if column not in header]:
+        raise DataError(f"{file} has no column {', '.join(missing)}; it has {', '.join(header[:40]) or 'none'}.")
+    if twice := [column for column, times in Counter(header).items() if times > 1]:
+        raise DataError(f"{file} has more than one column {twice[0]}; it has to have one.")
+    return before, header
+
+
+def _clinical(file: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """A clinical table: comment lines, a header, one row a patient or sample; numbers where they have to be."""
+    before, _ = _header(file, columns)
     try:
-        table = pd.read_csv(file, sep="\t", comment="#", low_memory=False)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read as a table separated by tabs ({str(error).strip()}).") from error
-    if missing := [column for column in needed if column not in table]:
-        raise DataError(f"{file} has no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}.")
-    return table[needed]
+        table = pd.read_csv(file, sep="\t", quoting=csv.QUOTE_NONE, skiprows=before, usecols=list(columns), dtype=str)
+    except ValueError as error:
+        raise DataError(f"{file} cannot be read as a table separated by tabs ({reason(error)}).") from error
+    for column in table.columns.intersection(["PATIENT_ID", "SAMPLE_ID"]):
+        times = table[column].value_counts()
+        if times.max() > 1:
+            raise DataError(f"{file}: {column} {times.idxmax()} has {times.max()} rows; each patient has one.")
+    for column in table.columns.intersection(NUMBERS):
+        numbers = pd.to_numeric(table[column], errors="coerce")
+        if (text := table[column][numbers.isna()].dropna()).size:
+            raise DataError(f"{file}: {column} holds {text.iloc[0]!r}; allowed are numbers and NA.")
+        table[column] = numbers
+    return table
 
 
 def _matrix(file: Path, samples: Iterable[str]) -> pd.DataFrame:
@@ -142,19 +165,17 @@ def _matrix(file: Path, samples: Iterable[str]) -> pd.DataFrame:
     Read in parts: the RNA of the full study is 700 MB of text.
     """
     wanted = set(samples)
+    before, header = _header(file, ["Hugo_Symbol"])
+    columns = [column for column in header if column in wanted]
+    types = {"Hugo_Symbol": "string", **dict.fromkeys(columns, np.float32)}
+    form = {"sep": "\t", "quoting": csv.QUOTE_NONE, "skiprows": before, "usecols": list(types), "dtype": types}
+    names, values = [], []
     try:
-        header = pd.read_csv(file, sep="\t", nrows=0).columns
-        if "Hugo_Symbol" not in header:
-            raise DataError(f"{file} has no column Hugo_Symbol; it has {', '.join(header[:5])}, ...")
-        columns = [column for column in header if column in wanted]
-        types = {"Hugo_Symbol": "string", **dict.fromkeys(columns, np.float32)}
-        parts = pd.read_csv(file, sep="\t", usecols=["Hugo_Symbol", *columns], dtype=types, chunksize=1_000)
-        names, values = [], []
-        for part in parts:
+        for part in pd.read_csv(file, chunksize=1_000, **form):
             names += part["Hugo_Symbol"].fillna("unnamed").tolist()
             values.append(part[columns].to_numpy())
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read as features by samples ({str(error).strip()}).") from error
+    except ValueError as error:
+        raise DataError(f"{file} cannot be read as features by samples ({reason(error)}).") from error
     if not columns or not names:
         raise DataError(f"{file} has {len(names)} features of {len(columns)} known samples; it needs some of both.")
     seen: dict[str, int] = {}

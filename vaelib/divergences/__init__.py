@@ -1,0 +1,83 @@
+r"""Divergences between a posterior q and a prior p, one number a sample, in nats.
+
+Every function takes :mod:`torch.distributions` objects and returns what
+:func:`torch.distributions.kl_divergence` would: a tensor of their batch shape, summed over event dimensions. The
+convention is that of the thesis (its eqs. 36 to 38), throughout:
+
+.. math::
+
+    G_a = q^a p^{1-a} / Z(a), \qquad
+    JS^G_a = (1-a) KL(q‖G_a) + a KL(p‖G_a), \qquad
+    JS^G_{*a} = (1-a) KL(G_a‖q) + a KL(G_a‖p),
+
+so that a = 0 gives KL(q‖p) for the first and KL(p‖q) for the dual, and a = 1 the other. Supported are pairs of Normal,
+MultivariateNormal, Categorical, OneHotCategorical or Bernoulli, Independent of these, a Product of any, and every
+family whose geometry is registered (:func:`register_geometry`).
+"""
+
+from vaelib.divergences import gaussian as _gaussian  # registers the geometry of Gaussians
+from vaelib.divergences.base import Divergence, DivergenceModule, Noise, Sampler
+from vaelib.divergences.families import (
+    Geometry,
+    Product,
+    SkewLike,
+    forward_kl,
+    geometric_mean,
+    register_geometry,
+    reverse_kl,
+)
+from vaelib.divergences.forms import (
+    FORMS,
+    DualGeometricJS,
+    ExtendedGeometricJS,
+    ForwardKL,
+    GeometricJS,
+    ResistorAverage,
+    ReverseKL,
+    SkewForm,
+    dual_geometric_js,
+    extended_geometric_js,
+    geometric_js,
+    resistor_average,
+)
+from vaelib.divergences.mmd import MMD, MomentsMMD, mmd, moment_rows
+from vaelib.divergences.sampling import sample
+from vaelib.divergences.skew import Fixed, Learned, Newton, Skew, SkewModule, optimal_skew
+
+__all__ = [
+    "FORMS",
+    "MMD",
+    "Divergence",
+    "DivergenceModule",
+    "DualGeometricJS",
+    "ExtendedGeometricJS",
+    "Fixed",
+    "ForwardKL",
+    "GeometricJS",
+    "Geometry",
+    "Learned",
+    "MomentsMMD",
+    "Newton",
+    "Noise",
+    "Product",
+    "ResistorAverage",
+    "ReverseKL",
+    "Sampler",
+    "Skew",
+    "SkewForm",
+    "SkewLike",
+    "SkewModule",
+    "dual_geometric_js",
+    "extended_geometric_js",
+    "forward_kl",
+    "geometric_js",
+    "geometric_mean",
+    "mmd",
+    "moment_rows",
+    "optimal_skew",
+    "register_geometry",
+    "resistor_average",
+    "reverse_kl",
+    "sample",
+]
+del _gaussian

@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
+from vaelib.divergences.sampling import sample
+from vaelib.errors import Invalid
+
 FITTED = ("kl", "forward_kl", "geometric_js", "dual_geometric_js")
 """The divergences that a Gaussian can be fitted by."""
 
@@ -32,12 +35,11 @@ def grid(low: float, high: float, points: int, dimension: int) -> Points:
 
 def draws(target: Distribution, n: int, seed: int) -> Points:
     """Points for more dimensions: half from the target, half from a broad Gaussian around it, weighted to match."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        own = target.sample((n // 2,)).double()
-        mean, sd = own.mean(0), 1.3 * own.std(0)
-        broad = Independent(Normal(mean, sd), 1)
-        x = torch.cat([own, broad.sample((n - n // 2,))])
+    generator = torch.Generator().manual_seed(seed)
+    own = sample(target, n // 2, generator).double()
+    mean, sd = own.mean(0), 1.3 * own.std(0)
+    broad = Independent(Normal(mean, sd), 1)
+    x = torch.cat([own, sample(broad, n - n // 2, generator)])
     proposal = torch.stack([target.log_prob(x), broad.log_prob(x)]).logsumexp(0) - torch.tensor(2.0).log()
     return Points(x, (-proposal).exp() / n)
 
@@ -115,7 +117,7 @@ def fit(
         If the form is unknown, or the divergence becomes infinite or not a number.
     """
     if form not in FITTED:
-        raise ValueError(f"form: {form!r} is not allowed; it has to be one of {', '.join(FITTED)}")
+        raise Invalid("form", form, f"one of {', '.join(FITTED)}")
     x, weight = points
     log_p, dimension = target.log_prob(x).double(), x.shape[1]
     mass = weight * log_p.exp()

@@ -11,8 +11,11 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent, Normal, OneHotCategorical
 
 from vaelib.divergences import Product, reverse_kl
-from vaelib.objectives import ELBO
-from vaelib.vae import VAE, distortion_of
+from vaelib.errors import Invalid
+from vaelib.measures.base import Observation, Observed, Observer, batches
+from vaelib.models import VAE, distortion_of
+from vaelib.objectives import Bound, Objective, ObjectiveModule
+from vaelib.parts import Count, Several
 
 Gradient = dict[str, Tensor]
 """One long vector for each group of parameters: ``"encoder"`` and ``"decoder"``."""
@@ -38,7 +41,7 @@ def exact_elbo(vae: VAE, x: Tensor, points: int = 20) -> Tensor:
 
     Raises
     ------
-    ValueError
+    Invalid
         If there are too many codes.
     """
     q = vae.posterior(x)
@@ -71,7 +74,7 @@ def _values(q: Distribution) -> Tensor:
     if isinstance(q, Independent) and isinstance(q.base_dist, Bernoulli):
         _require(2 ** q.event_shape[0])
         return _rows([torch.tensor([0.0, 1.0]).to(q.base_dist.logits)] * q.event_shape[0])
-    raise ValueError(f"q: the values of a {type(q).__name__} cannot be enumerated; it has to be discrete or Gaussian")
+    raise Invalid("q", type(q).__name__, "a distribution that is discrete or Gaussian")
 
 
 def _rows(axes: list[Tensor]) -> Tensor:
@@ -81,7 +84,7 @@ def _rows(axes: list[Tensor]) -> Tensor:
 
 def _require(codes: int) -> None:
     if codes > _CODES:
-        raise ValueError(f"latents: {codes} codes are not allowed; to be decoded one by one there can be {_CODES}")
+        raise Invalid("latents", codes, f"at most {_CODES} codes, as they are decoded one by one")
 
 
 def gradient(vae: VAE, loss: Tensor) -> Gradient:
@@ -91,13 +94,13 @@ def gradient(vae: VAE, loss: Tensor) -> Gradient:
     return {name: torch.cat([next(slopes).flatten() for _ in group]) for name, group in groups.items()}
 
 
-def sampled_gradient(vae: VAE, objective: ELBO, x: Tensor, generator: torch.Generator) -> Gradient:
+def sampled_gradient(vae: VAE, objective: ObjectiveModule, x: Tensor, generator: torch.Generator) -> Gradient:
     """One draw of an objective's gradient, of its mean loss over samples ``(n, *shape)``."""
     terms = objective(vae, x, objective.noise(vae, x.shape, generator), torch.ones((), device=x.device))
     return gradient(vae, terms["loss"].mean())
 
 
-def mean_gradient(vae: VAE, objective: ELBO, x: Tensor, repeats: int, generator: torch.Generator) -> Gradient:
+def mean_gradient(vae: VAE, objective: ObjectiveModule, x: Tensor, repeats: int, generator: torch.Generator) -> Gradient:
     """The mean of many draws: a reference where nothing is exact."""
     total: Gradient = {}
     for _ in range(repeats):
@@ -106,9 +109,16 @@ def mean_gradient(vae: VAE, objective: ELBO, x: Tensor, repeats: int, generator:
     return total
 
 
+def _now(x: Tensor) -> float:
+    """The time when what was asked of the device of a tensor is done."""
+    if x.device.type == "cuda":
+        torch.cuda.synchronize(x.device)
+    return time.perf_counter()
+
+
 def laboratory(
     vae: VAE,
-    objectives: Mapping[str, ELBO],
+    objectives: Mapping[str, ObjectiveModule],
     x: Tensor,
     reference: Gradient,
     *,
@@ -147,9 +157,9 @@ def laboratory(
         shares: dict[str, list[float]] = {group: [] for group in reference}
         seconds = []
         for _ in range(repeats):
-            started = time.perf_counter()
+            started = _now(x)
             drawn = sampled_gradient(vae, objective, x, generator)
-            seconds.append(time.perf_counter() - started)
+            seconds.append(_now(x) - started)
             for group, g in drawn.items():
                 total[group] += g
                 squares[group] += g.square()
@@ -171,3 +181,35 @@ def laboratory(
                 }
             )
     return pd.DataFrame(rows)
+
+
+class GradientNoise(Observer):
+    """The :func:`laboratory` at a run's model, on its first test samples: a row an objective and group of parameters.
+
+    Parameters
+    ----------
+    objectives
+        Whose gradients; the reference is the mean gradient of a pathwise bound of 32 draws. The column ``estimator`` is
+        an objective's kind, ``draws`` its number of draws.
+    samples
+        In the batch.
+    repeats
+        How many draws of each gradient; half as many of the reference.
+    """
+
+    kind = "gradient_noise"
+
+    objectives: tuple[Objective, ...] = (Bound(),)
+    samples: Count = 64
+    repeats: Several = 100
+
+    def observe(self, run: Observed) -> Observation:
+        """The table."""
+        x = next(batches(run.vae, run.data.test[: self.samples]))
+        reference = mean_gradient(run.vae, run.build(Bound(draws=32)), x, max(1, self.repeats // 2), run.generator)
+        tables = []
+        for part in self.objectives:
+            objectives = {part.kind: run.build(part)}
+            found = laboratory(run.vae, objectives, x, reference, repeats=self.repeats, generator=run.generator)
+            tables.append(found.assign(draws=part.draws))
+        return pd.concat(tables, ignore_index=True)

@@ -1,19 +1,23 @@
 """How much of a code a *fixed* VAE's decoder passes on: the variational bound with Q trained to convergence."""
 
 import copy
+from dataclasses import replace
 
+import pandas as pd
 import torch
 from torch import Tensor
 
-from vaelib.evaluation import batches, posterior
-from vaelib.objectives import Information
+from vaelib.divergences import sample
+from vaelib.measures.base import Observation, Observed, Observer, batches, posterior
+from vaelib.models import VAE
+from vaelib.objectives import Information, InformationModule
+from vaelib.parts import Count
 from vaelib.training import generator, threads
-from vaelib.vae import VAE
 
 
 def variational_bound(
     vae: VAE,
-    information: Information,
+    information: InformationModule,
     train: Tensor,
     test: Tensor,
     *,
@@ -62,6 +66,7 @@ def variational_bound(
     best, kept, since, epoch = -torch.inf, information.state_dict(), 0, 0
     while since < patience and epoch < epochs:
         z, decoded = _pairs(vae, fit, draws, sampled)
+        information.train()
         with threads(1):  # as a run is trained
             for index in torch.randperm(len(z), generator=draws, device=device).split(batch_size):
                 optimiser.zero_grad()
@@ -73,29 +78,60 @@ def variational_bound(
             best, kept = score, copy.deepcopy(information.state_dict())
     information.load_state_dict(kept)
     z, decoded = _pairs(vae, test, draws, sampled)
-    score, entropies = _score(information, z, decoded), {}
-    for entropy in ("aggregate", "prior"):
-        information.entropy = entropy
-        entropies[entropy] = float(information.code_entropy(posterior(vae, test), z))
-    return {"bound": score + entropies["aggregate"], "paper": score + entropies["prior"], "epochs": epoch}
+    score, q = _score(information, z, decoded), posterior(vae, test)
+    bound, paper = (score + float(information.code_entropy(q, z, entropy)) for entropy in ("aggregate", "prior"))
+    return {"bound": bound, "paper": paper, "epochs": epoch}
 
 
 @torch.no_grad()
 def _pairs(vae: VAE, samples: Tensor, draws: torch.Generator, sampled: bool) -> tuple[Tensor, Tensor]:
     """A code for each sample, and what it is decoded to."""
     codes, decoded = [], []
-    with torch.random.fork_rng([draws.device] if draws.device.type == "cuda" else []):
-        torch.manual_seed(int(torch.randint(2**31, (), generator=draws, device=draws.device)))
-        for x in batches(vae, samples):
-            z = vae.latent.draw(vae.posterior(x), vae.latent.noise(len(x), draws))
-            likelihood = vae.likelihood(z)
-            codes.append(z)
-            decoded.append(likelihood.sample() if sampled else likelihood.mean)
+    for x in batches(vae, samples):
+        z = vae.latent.draw(vae.posterior(x), vae.latent.noise(len(x), draws))
+        likelihood = vae.likelihood(z)
+        codes.append(z)
+        decoded.append(sample(likelihood, 1, draws)[0] if sampled else likelihood.mean)
     return torch.cat(codes), torch.cat(decoded)
 
 
 @torch.no_grad()
-def _score(information: Information, z: Tensor, decoded: Tensor) -> float:
-    """Mean log Q."""
+def _score(information: InformationModule, z: Tensor, decoded: Tensor) -> float:
+    """Mean log Q, as Q is after training: batch normalisation by what it saw then."""
+    information.eval()
     parts = zip(z.split(500), decoded.split(500))
     return torch.cat([information(d, part) for part, d in parts]).double().mean().item()
+
+
+class InformationBound(Observer):
+    """The :func:`variational_bound` with a fresh Q, in one row: ``bound``, ``paper``, ``epochs``.
+
+    Parameters
+    ----------
+    information
+        About what; its weight and entropy make no difference.
+    epochs
+        At most so many.
+    sampled
+        Whether Q sees draws from p(x|z) in place of their mean.
+    """
+
+    kind = "information_bound"
+
+    information: Information = Information()
+    epochs: Count = 100
+    sampled: bool = False
+
+    def observe(self, run: Observed) -> Observation:
+        """The table."""
+        site = replace(run.site, generator=lambda purpose: run.site.generator(f"fresh {purpose}"))
+        found = variational_bound(
+            run.vae,
+            self.information.build(site),
+            run.data.train,
+            run.data.test,
+            sampled=self.sampled,
+            seed=run.seed,
+            epochs=self.epochs,
+        )
+        return pd.DataFrame([found])

@@ -2,18 +2,108 @@
 
 An encoder maps a batch of samples ``(n, *shape)`` to the numbers that describe a posterior ``(n, outputs)``; a
 decoder maps codes ``(n, code)`` to the numbers that describe a likelihood ``(n, *shape)``. What these numbers mean
-is the business of :mod:`vaelib.latents` and :mod:`vaelib.vae`.
+is the business of :mod:`vaelib.models.latents` and :mod:`vaelib.models.likelihoods`.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
+
+from vaelib.divergences import Noise
+from vaelib.errors import Invalid
+from vaelib.parts import Count, Family
 
 Shape = tuple[int, ...]
+Sizes = Sequence[int]
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "elu": nn.ELU, "silu": nn.SiLU}
+Activation = Literal["relu", "tanh", "elu", "silu"]
+Units = Annotated[
+    tuple[Count, ...], Field(min_length=1), BeforeValidator(lambda v: (v,) if isinstance(v, int) else v)
+]
+"""One or more whole numbers; a single one may stand for itself."""
+
+
+class Network(Family):
+    """The family of pairs of bodies: a description.
+
+    A body is any module of tensors; its weights are drawn anew by :func:`initialise`. One that is random in training
+    takes its random numbers as a second argument, from a method ``noise(n, generator)``, as :class:`Body` does.
+    """
+
+    def check(self, shape: Shape, batch: int) -> None:
+        """Refuse samples of a shape, or a smallest batch, that the bodies cannot take; any is taken by default.
+
+        Raises
+        ------
+        Invalid
+            The sentence names the field ``network``, or ``batch_size``.
+        """
+
+    @abstractmethod
+    def encoder(self, shape: Shape, outputs: int, sizes: Sizes = ()) -> nn.Module:
+        """From samples ``(n, *shape)`` to ``(n, outputs)``; `sizes` are those of the blocks of a vector."""
+
+    @abstractmethod
+    def decoder(self, shape: Shape, code: int, sizes: Sizes = ()) -> nn.Module:
+        """From codes ``(n, code)`` to ``(n, *shape)``."""
+
+    def _refuse(self, shape: Shape, what: str) -> Invalid:
+        return Invalid("network", self.kind, f"one that takes samples of shape {tuple(shape)}; this one takes {what}")
+
+
+class Dropout(nn.Module):
+    """Dropout whose random numbers are handed in.
+
+    Parameters
+    ----------
+    width
+        How many numbers a sample has where it stands.
+    share
+        Of them that is set to zero in training, the others growing to make up for it.
+    """
+
+    def __init__(self, width: int, share: float):
+        super().__init__()
+        self.width, self.share = width, share
+
+    def noise(self, n: int, generator: torch.Generator) -> Tensor:
+        """Uniform numbers ``(n, width)``."""
+        return torch.rand(n, self.width, generator=generator, device=generator.device)
+
+    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+        """Set those of ``(n, width)`` to zero whose random number is below the share."""
+        return x * (noise >= self.share) / (1 - self.share)
+
+
+class Body(nn.Sequential):
+    """Layers one after the other; those that are random in training get their numbers from the caller."""
+
+    def noise(self, n: int, generator: torch.Generator) -> Noise:
+        """Random numbers that n samples need, by layer, each of length n along its first axis."""
+        return {name: layer.noise(n, generator) for name, layer in self._random()}
+
+    def forward(self, x: Tensor, noise: Noise | None = None) -> Tensor:
+        """Map a batch; in training with the numbers of :meth:`noise`."""
+        random = dict(self._random())
+        for name, layer in self.named_children():
+            if name in random:
+                if noise is None:
+                    raise TypeError(f"noise: layer {name} is random in training, and nothing was handed in")
+                x = layer(x, noise[name])
+            elif not isinstance(layer, Dropout):
+                x = layer(x)
+        return x
+
+    def _random(self) -> list[tuple[str, Dropout]]:
+        return [(n, layer) for n, layer in self.named_children() if isinstance(layer, Dropout) and self.training]
 
 
 class FewChannelTranspose2d(nn.ConvTranspose2d):
@@ -21,176 +111,206 @@ class FewChannelTranspose2d(nn.ConvTranspose2d):
 
     The same parameters and the same function as :class:`torch.nn.ConvTranspose2d`, whose CPU kernel is tuned for
     many output channels; the last layer of a decoder has one or three. Measured in ``benchmarks/``.
+
+    Parameters
+    ----------
+    inputs, outputs
+        Numbers of channels.
+    stride, padding
+        By so much an image grows, and so much is cut off at its edges; the kernel is what fits: stride + 2 padding.
+    device
+        Where the weights lie.
     """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, padding: int, device: str | torch.device | None = None):
+        super().__init__(inputs, outputs, stride + 2 * padding, stride=stride, padding=padding, device=device)
 
     def forward(self, images: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Map ``(n, c, h, w)`` to ``(n, out, s h, s w)`` for stride s."""
         height, width = images.shape[-2:]
         columns = torch.einsum("nchw,ck->nkhw", images, self.weight.flatten(1))
         size = (height * self.stride[0], width * self.stride[1])
-        window = {"padding": self.padding, "stride": self.stride}
-        return nn.functional.fold(columns.flatten(2), size, self.kernel_size, **window) + self.bias[:, None, None]
+        window: dict[str, Any] = {"padding": self.padding, "stride": self.stride}
+        bias: Any = self.bias
+        return nn.functional.fold(columns.flatten(2), size, self.kernel_size, **window) + bias[:, None, None]
 
 
-def _interleave(layers: list[nn.Module], activation: Callable[[], nn.Module]) -> Iterator[nn.Module]:
+def _layer(kind: type[nn.Module], *sizes: int, **options: int) -> nn.Module:
+    """A layer whose weights are still to be drawn: no generator is touched."""
+    layer: nn.Module = skip_init(kind, *sizes, **options)
+    return layer
+
+
+def _linear(inputs: int, outputs: int) -> nn.Module:
+    return _layer(nn.Linear, inputs, outputs)
+
+
+def _down(inputs: int, outputs: int) -> nn.Module:
+    return _layer(nn.Conv2d, inputs, outputs, kernel_size=4, stride=2, padding=1)
+
+
+def _up(inputs: int, outputs: int) -> nn.Module:
+    return _layer(nn.ConvTranspose2d, inputs, outputs, kernel_size=4, stride=2, padding=1)
+
+
+def _last_up(inputs: int, outputs: int) -> nn.Module:
+    return _layer(FewChannelTranspose2d, inputs, outputs, stride=2, padding=1)
+
+
+def _between(layers: Iterable[nn.Module], activation: str) -> list[nn.Module]:
     """The layers with an activation between each two."""
-    for index, layer in enumerate(layers):
-        if index:
-            yield activation()
-        yield layer
+    return [module for layer in layers for module in (layer, ACTIVATIONS[activation]())][:-1]
 
 
-def burgess(shape: Shape, outputs: int, code: int, sizes: Sequence[int] = ()) -> tuple[nn.Module, nn.Module]:
+class Burgess(Network):
     """The convolutional bodies of Burgess et al. (2018) as in table 2 of the α-VAE paper.
 
-    Convolutions of 32 filters 4x4, stride 2, padding 1, down to 4x4, then two fully connected layers of 256; the
-    decoder mirrors it.
+    Convolutions 4x4, stride 2, padding 1, down to 4x4, then two fully connected layers; the decoder mirrors it. Images
+    are square with a side of 32 or 64.
 
     Parameters
     ----------
-    shape
-        Shape of one image, ``(channels, side, side)`` with a side of 32 or 64.
-    outputs
-        How many numbers the encoder returns per image.
-    code
-        How many numbers the decoder takes per image.
-    sizes
-        Of the blocks of a vector, which images do not have.
-
-    Raises
-    ------
-    ValueError
-        If the images are not square with a side of 32 or 64.
-    """
-    if len(shape) != 3 or shape[1] != shape[2] or shape[1] not in (32, 64):
-        raise ValueError(f"network: 'burgess' takes images of 32x32 or 64x64, not samples of shape {tuple(shape)}")
-    channels, side, _ = shape
-    depth = int(math.log2(side)) - 2
-    down = [nn.Conv2d(32 if i else channels, 32, 4, stride=2, padding=1) for i in range(depth)]
-    encoder = [*down, nn.Linear(512, 256), nn.Linear(256, 256), nn.Linear(256, outputs)]
-    up: list[nn.Module] = [nn.ConvTranspose2d(32, 32, 4, stride=2, padding=1) for _ in range(depth - 1)]
-    up.append(FewChannelTranspose2d(32, channels, 4, stride=2, padding=1))
-    decoder = [nn.Linear(code, 256), nn.Linear(256, 256), nn.Linear(256, 512), *up]
-    encoder_layers, decoder_layers = list(_interleave(encoder, nn.ReLU)), list(_interleave(decoder, nn.ReLU))
-    encoder_layers.insert(2 * depth, nn.Flatten())
-    decoder_layers.insert(6, nn.Unflatten(1, (32, 4, 4)))
-    return nn.Sequential(*encoder_layers), nn.Sequential(*decoder_layers)
-
-
-def mlp(
-    shape: Shape, outputs: int, code: int, sizes: Sequence[int] = (), activation: Callable[[], nn.Module] = nn.ReLU
-) -> tuple[nn.Module, nn.Module]:
-    """One hidden layer of 400 units on either side: the VAE of Kingma and Welling (2014).
-
-    Parameters
-    ----------
-    shape, outputs, code, sizes
-        As for :func:`burgess`; any shape is taken and flattened, blocks and all.
+    filters
+        Of each convolution.
+    units
+        Of the two fully connected layers.
     activation
-        Of the hidden units; theirs is the hyperbolic tangent.
+        Between all layers.
     """
-    size = math.prod(shape)
-    encoder = nn.Sequential(nn.Flatten(), nn.Linear(size, 400), activation(), nn.Linear(400, outputs))
-    decoder = nn.Sequential(nn.Linear(code, 400), activation(), nn.Linear(400, size), nn.Unflatten(1, shape))
-    return encoder, decoder
+
+    kind = "burgess"
+
+    filters: Count = 32
+    units: Count = 256
+    activation: Activation = "relu"
+
+    def check(self, shape: Shape, batch: int) -> None:
+        """Refuse what is no square image with a side of 32 or 64."""
+        if len(shape) != 3 or shape[1] != shape[2] or shape[1] not in (32, 64):
+            raise self._refuse(shape, "images of 32x32 or 64x64")
+
+    def encoder(self, shape: Shape, outputs: int, sizes: Sizes = ()) -> nn.Module:
+        """The encoder."""
+        channels = [shape[0], *[self.filters] * self._depth(shape)]
+        convolutions = _between([_down(a, b) for a, b in pairwise(channels)], self.activation)
+        units = (16 * self.filters, self.units, self.units, outputs)
+        dense = _between([_linear(a, b) for a, b in pairwise(units)], self.activation)
+        return Body(*convolutions, ACTIVATIONS[self.activation](), nn.Flatten(), *dense)
+
+    def decoder(self, shape: Shape, code: int, sizes: Sizes = ()) -> nn.Module:
+        """The decoder."""
+        units = (code, self.units, self.units, 16 * self.filters)
+        dense = _between([_linear(a, b) for a, b in pairwise(units)], self.activation)
+        up = [_up(self.filters, self.filters) for _ in range(self._depth(shape) - 1)]
+        convolutions = _between([*up, _last_up(self.filters, shape[0])], self.activation)
+        return Body(*dense, ACTIVATIONS[self.activation](), nn.Unflatten(1, (self.filters, 4, 4)), *convolutions)
+
+    @staticmethod
+    def _depth(shape: Shape) -> int:
+        return int(math.log2(shape[1])) - 2
 
 
-def _normalised(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> list[nn.Module]:
-    """A layer, batch normalisation of what it gives, and a ReLU."""
-    if isinstance(layer, nn.Linear):
-        return [layer, nn.BatchNorm1d(layer.out_features), nn.ReLU()]
-    return [layer, nn.BatchNorm2d(layer.out_channels), nn.ReLU()]
+class _Normalised(Network):
+    """Bodies with batch normalisation, which cannot be told anything by one sample."""
+
+    def check(self, shape: Shape, batch: int) -> None:
+        """Refuse a batch of one sample."""
+        if batch < 2:
+            raise Invalid("batch_size", batch, "one that leaves no single sample for an epoch's last batch: it is normalised")
 
 
-def fgvae(shape: Shape, outputs: int, code: int, sizes: Sequence[int] = ()) -> tuple[nn.Module, nn.Module]:
-    """The fully connected bodies of the factorised-Gaussian VAE of Chen (2020), as in table 4.1 of the thesis.
+def _normalised(layer: nn.Module, norm: nn.Module, activation: str = "relu") -> list[nn.Module]:
+    return [layer, norm, ACTIVATIONS[activation]()]
 
-    Hidden layers of 512, 256 and 128 units with batch normalisation and ReLU; the decoder mirrors it.
+
+class MLP(_Normalised):
+    """Fully connected bodies: by default those of Kingma and Welling (2014) with a ReLU.
 
     Parameters
     ----------
-    shape, outputs, code, sizes
-        As for :func:`burgess`; any shape is taken and flattened, blocks and all.
+    units
+        Of the encoder's hidden layers, one after the other; the decoder mirrors them.
+    activation
+        Of the hidden units; Kingma and Welling's, and the variance-loss paper's, is ``"tanh"``.
+    batch_norm
+        Normalise each hidden layer over the batch, before its activation.
+
+    Examples
+    --------
+    >>> FGVAE = MLP(units=(512, 256, 128), batch_norm=True)  # table 4.1 of the FGVAE thesis
     """
-    down = (math.prod(shape), 512, 256, 128)
-    up = (code, 128, 256, 512)
-    encoder = [layer for a, b in pairwise(down) for layer in _normalised(nn.Linear(a, b))]
-    decoder = [layer for a, b in pairwise(up) for layer in _normalised(nn.Linear(a, b))]
-    return (
-        nn.Sequential(nn.Flatten(), *encoder, nn.Linear(down[-1], outputs)),
-        nn.Sequential(*decoder, nn.Linear(up[-1], down[0]), nn.Unflatten(1, shape)),
-    )
+
+    kind = "mlp"
+
+    units: Units = (400,)
+    activation: Activation = "relu"
+    batch_norm: bool = False
+
+    def check(self, shape: Shape, batch: int) -> None:
+        """Refuse a batch of one sample where it is to be normalised."""
+        if self.batch_norm:
+            super().check(shape, batch)
+
+    def encoder(self, shape: Shape, outputs: int, sizes: Sizes = ()) -> nn.Module:
+        """The encoder."""
+        hidden = self._hidden((math.prod(shape), *self.units))
+        return Body(nn.Flatten(), *hidden, _linear(self.units[-1], outputs))
+
+    def decoder(self, shape: Shape, code: int, sizes: Sizes = ()) -> nn.Module:
+        """The decoder."""
+        hidden = self._hidden((code, *self.units[::-1]))
+        return Body(*hidden, _linear(self.units[0], math.prod(shape)), nn.Unflatten(1, tuple(shape)))
+
+    def _hidden(self, units: Sequence[int]) -> list[nn.Module]:
+        layers: list[nn.Module] = []
+        for a, b in pairwise(units):
+            norm = [nn.BatchNorm1d(b)] if self.batch_norm else []
+            layers += [_linear(a, b), *norm, ACTIVATIONS[self.activation]()]
+        return layers
 
 
-def fgvae_cnn(shape: Shape, outputs: int, code: int, sizes: Sequence[int] = ()) -> tuple[nn.Module, nn.Module]:
+class NormalisedConvolutions(_Normalised):
     """The convolutional bodies of the factorised-Gaussian VAE of Chen (2020), as in the thesis' listing A.1.
 
-    Convolutions of 32, 64 and 128 filters 4x4, padding 1, with batch normalisation and ReLU; the decoder mirrors it.
-    The stride is 2, as in the listing; with the 1 of table 4.2 the images would not shrink to the sizes that it gives.
+    Convolutions 4x4, padding 1, with batch normalisation and ReLU; the decoder mirrors it. The stride is 2, as in the
+    listing; with the 1 of table 4.2 the images would not shrink to the sizes that it gives. Images are square, with a
+    side that the strides divide.
 
     Parameters
     ----------
-    shape
-        Shape of one image, ``(channels, side, side)`` with a side divisible by 8.
-    outputs, code, sizes
-        As for :func:`burgess`.
-
-    Raises
-    ------
-    ValueError
-        If the images are not square with a side divisible by 8.
+    filters
+        Of the encoder's convolutions, one after the other.
     """
-    if len(shape) != 3 or shape[1] != shape[2] or shape[1] % 8:
-        raise ValueError(
-            f"network: 'fgvae_cnn' takes square images with a side divisible by 8, not samples of shape {tuple(shape)}"
-        )
-    channels, side, _ = shape
-    window = {"kernel_size": 4, "stride": 2, "padding": 1}
-    deepest = (128, side // 8, side // 8)
-    flat = math.prod(deepest)
-    down = [layer for a, b in pairwise((channels, 32, 64, 128)) for layer in _normalised(nn.Conv2d(a, b, **window))]
-    up = [layer for a, b in pairwise((128, 64, 32)) for layer in _normalised(nn.ConvTranspose2d(a, b, **window))]
-    encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(flat, outputs))
-    decoder = [*_normalised(nn.Linear(code, flat)), nn.Unflatten(1, deepest), *up]
-    return encoder, nn.Sequential(*decoder, FewChannelTranspose2d(32, channels, **window))
 
+    kind = "normalised_convolutions"
 
-_UNITS = 256  # of the integrative networks' layers; the reference tries 128, 256 and 512
+    filters: Units = (32, 64, 128)
 
+    def check(self, shape: Shape, batch: int) -> None:
+        """Refuse what is no square image that the strides divide, and a batch of one sample."""
+        shrink = 2 ** len(self.filters)
+        if len(shape) != 3 or shape[1] != shape[2] or shape[1] % shrink:
+            raise self._refuse(shape, f"square images with a side divisible by {shrink}")
+        super().check(shape, batch)
 
-def _vector(network: str, shape: Shape) -> int:
-    """How long the vectors are that an integrative network is for."""
-    if len(shape) != 1:
-        raise ValueError(f"network: {network!r} takes vectors, not samples of shape {tuple(shape)}")
-    return shape[0]
+    def encoder(self, shape: Shape, outputs: int, sizes: Sizes = ()) -> nn.Module:
+        """The encoder."""
+        pairs = pairwise((shape[0], *self.filters))
+        down = [module for a, b in pairs for module in _normalised(_down(a, b), nn.BatchNorm2d(b))]
+        return Body(*down, nn.Flatten(), _linear(math.prod(self._deepest(shape)), outputs))
 
+    def decoder(self, shape: Shape, code: int, sizes: Sizes = ()) -> nn.Module:
+        """The decoder."""
+        deepest = self._deepest(shape)
+        flat = math.prod(deepest)
+        pairs = pairwise(self.filters[::-1])
+        up = [module for a, b in pairs for module in _normalised(_up(a, b), nn.BatchNorm2d(b))]
+        start = _normalised(_linear(code, flat), nn.BatchNorm1d(flat))
+        return Body(*start, nn.Unflatten(1, deepest), *up, _last_up(self.filters[0], shape[0]))
 
-def _dense(inputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, _UNITS), nn.ELU(), nn.BatchNorm1d(_UNITS))
-
-
-def cnc(shape: Shape, outputs: int, code: int, sizes: Sequence[int] = ()) -> tuple[nn.Module, nn.Module]:
-    """CNC, the integrative VAE of Simidjievski et al. (2019) that concatenates the modalities.
-
-    One dense layer of 256 ELU units with batch normalisation on either side, with dropout of 0.2 before the outputs.
-
-    Parameters
-    ----------
-    shape
-        Of one vector, ``(features,)``.
-    outputs, code
-        As for :func:`burgess`.
-    sizes
-        Of the blocks; they make no difference here.
-
-    Raises
-    ------
-    ValueError
-        If the samples are no vectors.
-    """
-    size = _vector("cnc", shape)
-    encoder = nn.Sequential(*_dense(size), nn.Linear(_UNITS, outputs))
-    return encoder, nn.Sequential(*_dense(code), nn.Dropout(0.2), nn.Linear(_UNITS, size))
+    def _deepest(self, shape: Shape) -> tuple[int, int, int]:
+        side = shape[1] // 2 ** len(self.filters)
+        return self.filters[-1], side, side
 
 
 class Branches(nn.Module):
@@ -214,40 +334,63 @@ class Branches(nn.Module):
         return torch.cat([branch(part) for branch, part in zip(self.branches, parts)], dim=1)
 
 
-def x(shape: Shape, outputs: int, code: int, sizes: Sequence[int] = ()) -> tuple[nn.Module, nn.Module]:
-    """X, the integrative VAE of Simidjievski et al. (2019) with a branch for each modality on either side.
-
-    Encoder: a dense layer for each block, then a common one; decoder: a common one with dropout of 0.2, then one for
-    each block. Layers as in :func:`cnc`.
+class _Integrative(_Normalised):
+    """The integrative VAEs of Simidjievski et al. (2019): dense layers of ELU units, normalised, with dropout.
 
     Parameters
     ----------
-    shape, outputs, code
-        As for :func:`cnc`.
-    sizes
-        Of the blocks; by default there is one.
-
-    Raises
-    ------
-    ValueError
-        If the samples are no vectors.
+    units
+        Of each layer; the reference tries 128, 256 and 512.
+    dropout
+        Share of the decoder's units that is dropped before its last layer.
     """
-    sizes = list(sizes) or [_vector("x", shape)]
-    common = _dense(len(sizes) * _UNITS)
-    encoder = nn.Sequential(Branches([_dense(size) for size in sizes], sizes), *common, nn.Linear(_UNITS, outputs))
-    heads = [nn.Sequential(*_dense(_UNITS), nn.Linear(_UNITS, size)) for size in sizes]
-    return encoder, nn.Sequential(*_dense(code), nn.Dropout(0.2), Branches(heads))
+
+    units: Count = 256
+    dropout: Annotated[float, Field(ge=0, le=0.99)] = 0.2
+
+    def check(self, shape: Shape, batch: int) -> None:
+        """Refuse what is no vector, and a batch of one sample."""
+        if len(shape) != 1:
+            raise self._refuse(shape, "vectors")
+        super().check(shape, batch)
+
+    def _dense(self, inputs: int) -> list[nn.Module]:
+        return [_linear(inputs, self.units), nn.ELU(), nn.BatchNorm1d(self.units)]
+
+    def _decoder(self, code: int, last: nn.Module) -> nn.Module:
+        return Body(*self._dense(code), Dropout(self.units, self.dropout), last)
 
 
-NETWORKS: dict[str, Callable[[Shape, int, int, Sequence[int]], tuple[nn.Module, nn.Module]]] = {
-    "burgess": burgess,
-    "mlp": mlp,
-    "mlp_tanh": partial(mlp, activation=nn.Tanh),
-    "fgvae": fgvae,
-    "fgvae_cnn": fgvae_cnn,
-    "cnc": cnc,
-    "x": x,
-}
+class CNC(_Integrative):
+    """CNC, the integrative VAE that concatenates the modalities: one dense layer on either side."""
+
+    kind = "cnc"
+
+    def encoder(self, shape: Shape, outputs: int, sizes: Sizes = ()) -> nn.Module:
+        """The encoder."""
+        return Body(*self._dense(shape[0]), _linear(self.units, outputs))
+
+    def decoder(self, shape: Shape, code: int, sizes: Sizes = ()) -> nn.Module:
+        """The decoder."""
+        return self._decoder(code, _linear(self.units, shape[0]))
+
+
+class XVAE(_Integrative):
+    """X, the integrative VAE with a branch for each modality on either side of a common layer."""
+
+    kind = "x"
+
+    def encoder(self, shape: Shape, outputs: int, sizes: Sizes = ()) -> nn.Module:
+        """The encoder: a dense layer for each block, then a common one."""
+        sizes = list(sizes) or [shape[0]]
+        branches = Branches([nn.Sequential(*self._dense(size)) for size in sizes], sizes)
+        return Body(branches, *self._dense(len(sizes) * self.units), _linear(self.units, outputs))
+
+    def decoder(self, shape: Shape, code: int, sizes: Sizes = ()) -> nn.Module:
+        """The decoder: a common layer, then one for each block."""
+        sizes = list(sizes) or [shape[0]]
+        heads = [nn.Sequential(*self._dense(self.units), _linear(self.units, size)) for size in sizes]
+        return self._decoder(code, Branches(heads))
 
 
 @torch.no_grad()

@@ -8,8 +8,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
-from vaelib.latents import Gaussian
-from vaelib.vae import VAE, pixels
+from vaelib.errors import Invalid
+from vaelib.models.latents import Gaussian
+from vaelib.models.vae import VAE, pixels
 
 
 def ppca(samples: Tensor, size: int) -> VAE:
@@ -31,19 +32,19 @@ def ppca(samples: Tensor, size: int) -> VAE:
 
     Raises
     ------
-    ValueError
+    Invalid
         If the size leaves no direction, or none with any variance, to estimate the noise from.
     """
     from sklearn.decomposition import PCA
 
     shape, flat = samples.shape[1:], pixels(samples).flatten(1).double().numpy()
     if not 1 <= size < min(flat.shape):
-        raise ValueError(f"size: {size} is not allowed; it has to be a whole number from 1 to {min(flat.shape) - 1}")
+        raise Invalid("size", size, f"a whole number from 1 to {min(flat.shape) - 1}")
     # The eigenvectors of the covariance are exact, and for many samples far cheaper than singular vectors of them all.
     pca = PCA(size, svd_solver="covariance_eigh").fit(flat)
     noise, variances = pca.noise_variance_, pca.explained_variance_
     if noise <= 1e-12 * variances[0]:
-        raise ValueError(f"size: {size} is not allowed; the samples have to vary in more directions than that")
+        raise Invalid("size", size, "less than the number of directions in which the samples vary")
     gain = np.sqrt(variances - noise)
     inverse = pca.components_ * (gain / variances)[:, None]  # (size, features), as is the transpose of W
     encoder = _affine(
@@ -54,14 +55,14 @@ def ppca(samples: Tensor, size: int) -> VAE:
     return VAE(
         nn.Sequential(nn.Flatten(), encoder),
         nn.Sequential(decoder, nn.Unflatten(1, shape)),
-        Gaussian(size),
+        Gaussian(size=size).build(),
         lambda outputs: Independent(Normal(outputs, math.sqrt(noise), validate_args=False), len(shape)),
     ).eval()
 
 
 def _affine(weight: ArrayLike, bias: ArrayLike) -> nn.Linear:
     """A layer with these numbers, in single precision."""
-    layer = nn.utils.skip_init(nn.Linear, np.shape(weight)[1], np.shape(weight)[0])
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, np.shape(weight)[1], np.shape(weight)[0])
     with torch.no_grad():
         layer.weight.copy_(torch.as_tensor(weight))
         layer.bias.copy_(torch.as_tensor(bias))

@@ -1,82 +1,13 @@
-"""The variational auto-encoder: an encoder, a decoder, a latent and a likelihood.
+"""The variational auto-encoder: an encoder, a decoder, a latent and a likelihood."""
 
-Likelihoods follow the papers' reductions: log-probabilities are summed over pixels, one number an image, in nats.
-"""
-
-from collections.abc import Callable, Sequence
-from math import sqrt
-from typing import ClassVar
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Distribution, Independent, Normal, constraints
+from torch.distributions import Distribution
 
-from vaelib.latents import Categorical, Gaussian, Joint
-
-
-def bernoulli(outputs: Tensor) -> Distribution:
-    """Independent Bernoulli pixels with logits `outputs`; minus its log-density is the binary cross entropy."""
-    return Independent(Bernoulli(logits=outputs, validate_args=False), outputs.dim() - 1, validate_args=False)
-
-
-def gaussian(outputs: Tensor) -> Distribution:
-    """Gaussian pixels of variance 1/2 around ``sigmoid(outputs)``.
-
-    Minus its log-density is the papers' summed squared error plus the constant ``log(pi) / 2`` a pixel.
-    """
-    pixels = Normal(outputs.sigmoid(), sqrt(0.5), validate_args=False)
-    return Independent(pixels, outputs.dim() - 1, validate_args=False)
-
-
-def linear(outputs: Tensor) -> Distribution:
-    """Gaussian entries of variance 1/2 around `outputs`: the summed squared error without a sigmoid, and a constant."""
-    entries = Normal(outputs, sqrt(0.5), validate_args=False)
-    return Independent(entries, outputs.dim() - 1, validate_args=False)
-
-
-class Balanced(Distribution):
-    """Blocks of a vector, each with its own likelihood and all of the same say.
-
-    The log-density of a block of f features out of F in M blocks is multiplied by F / (M f), as if all blocks were
-    equally wide: the sum of the blocks' *mean* errors that the integrative VAEs minimise, times F / M.
-
-    Parameters
-    ----------
-    outputs
-        Of the decoder, ``(n, F)``.
-    blocks
-        Size and likelihood of each: ``bernoulli``, or ``gaussian`` for :func:`linear`.
-    """
-
-    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
-
-    def __init__(self, outputs: Tensor, blocks: Sequence[tuple[int, str]]):
-        super().__init__(outputs.shape[:1], outputs.shape[1:], validate_args=False)
-        self._sizes = [size for size, _ in blocks]
-        likelihoods = [bernoulli if kind == "bernoulli" else linear for _, kind in blocks]
-        self._parts = [make(part) for make, part in zip(likelihoods, outputs.split(self._sizes, dim=1))]
-
-    @property
-    def mean(self) -> Tensor:
-        """``(n, F)``."""
-        return torch.cat([part.mean for part in self._parts], dim=1)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """The blocks' log-densities, each with its factor, summed: ``(n,)``."""
-        total = sum(self._sizes) / len(self._sizes)
-        densities = [part.log_prob(x) for part, x in zip(self._parts, value.split(self._sizes, dim=1))]
-        return sum(total / size * density for size, density in zip(self._sizes, densities))
-
-
-Blocks = Sequence[tuple[int, str]]
-
-LIKELIHOODS: dict[str, Callable[[Tensor, Blocks], Distribution]] = {
-    "bernoulli": lambda outputs, blocks=(): bernoulli(outputs),
-    "gaussian": lambda outputs, blocks=(): gaussian(outputs),
-    "linear": lambda outputs, blocks=(): linear(outputs),
-    "balanced": Balanced,
-}
-"""From a decoder's outputs, and the blocks of the data where it has such, to p(x|z)."""
+from vaelib.divergences import Noise
+from vaelib.models.latents import LatentModule
 
 
 class VAE(nn.Module):
@@ -91,14 +22,14 @@ class VAE(nn.Module):
     latent
         Turns the encoder's numbers into a posterior.
     likelihood
-        Turns the decoder's numbers into a distribution of samples: a value of :data:`LIKELIHOODS`.
+        Turns the decoder's numbers into a distribution of samples.
     """
 
     def __init__(
         self,
         encoder: nn.Module,
         decoder: nn.Module,
-        latent: Gaussian | Categorical | Joint,
+        latent: LatentModule,
         likelihood: Callable[[Tensor], Distribution],
     ):
         super().__init__()
@@ -110,13 +41,23 @@ class VAE(nn.Module):
         """p(z), batch shape ``()``."""
         return self.latent.prior()
 
-    def posterior(self, x: Tensor) -> Distribution:
-        """q(z|x) of batch shape ``(n,)`` for samples ``(n, *shape)`` in [0, 1]."""
-        return self.latent.posterior(self.encoder(x))
+    def noise(self, n: int, draws: int, generator: torch.Generator) -> Noise:
+        """Random numbers of bodies that are random in training, for n samples and draws of codes for each."""
+        found = {}
+        for side, body, count in (("encoder", self.encoder, n), ("decoder", self.decoder, n * draws)):
+            draw: Callable[..., Noise] | None = getattr(body, "noise", None)
+            if draw:
+                for name, numbers in draw(count, generator).items():
+                    found[f"{side}.{name}"] = numbers.unflatten(0, (n, -1))
+        return found
 
-    def likelihood(self, z: Tensor) -> Distribution:
+    def posterior(self, x: Tensor, noise: Noise | None = None) -> Distribution:
+        """q(z|x) of batch shape ``(n,)`` for samples ``(n, *shape)`` in [0, 1]."""
+        return self.latent.posterior(_run(self.encoder, "encoder", x, noise))
+
+    def likelihood(self, z: Tensor, noise: Noise | None = None) -> Distribution:
         """p(x|z) of batch shape ``(n,)`` for codes ``(n, code)``; its ``log_prob`` is in nats an image."""
-        return self._likelihood(self.decoder(z))
+        return self._likelihood(_run(self.decoder, "decoder", z, noise))
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
@@ -127,6 +68,17 @@ class VAE(nn.Module):
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """The means of p(x|z) for n codes drawn from the prior: ``(n, *shape)``, on the generator's device."""
         return self.likelihood(self.latent.draw(self.prior, self.latent.noise(n, generator))).mean
+
+
+def _run(body: nn.Module, side: str, x: Tensor, noise: Noise | None) -> Tensor:
+    """A body's outputs; one that is random gets its share of the noise, all first draws first as the codes are."""
+    own = {
+        name.removeprefix(f"{side}."): numbers.transpose(0, 1).flatten(0, 1)
+        for name, numbers in (noise or {}).items()
+        if name.startswith(f"{side}.")
+    }
+    outputs: Tensor = body(x, own) if own else body(x)
+    return outputs
 
 
 def distortion_of(likelihood: Distribution, x: Tensor, draws: int) -> Tensor:
@@ -140,7 +92,9 @@ def distortion_of(likelihood: Distribution, x: Tensor, draws: int) -> Tensor:
         The samples, and how often each occurs.
     """
     repeated = x.expand(draws, *x.shape).flatten(0, 1)
-    return -likelihood.log_prob(repeated).unflatten(0, (draws, len(x)))
+    negative: Tensor = -likelihood.log_prob(repeated)
+    rows: Tensor = negative.unflatten(0, (draws, len(x)))
+    return rows
 
 
 def pixels(samples: Tensor) -> Tensor:

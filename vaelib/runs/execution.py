@@ -1,28 +1,156 @@
 """The life of a run: from an experiment, or from its checkpoint, to an entry of the run store."""
 
-import json
 import os
 import platform
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from vaelib import __version__, datasets, evaluation, training
+from vaelib import __version__, measures, training
+from vaelib import data as datasets
 from vaelib.divergences import optimal_skew
-from vaelib.experiments import Experiment
+from vaelib.measures import Observation, Observed, Observer
 from vaelib.objectives import Trainee
 from vaelib.provenance import commit
-from vaelib.store import SCHEMA, Store
+from vaelib.runs.checkpoint import Checkpoint
+from vaelib.runs.experiment import Experiment
+from vaelib.runs.store import SCHEMA, Busy, Entry, Store
+
+
+@dataclass(frozen=True)
+class Job:
+    """An experiment, and what has to be observed of it."""
+
+    experiment: Experiment
+    observers: tuple[Observer, ...] = ()
+
+
+@dataclass(frozen=True)
+class Options:
+    """How jobs are done: all that changes no number of a run, but for the threads' last bits.
+
+    Attributes
+    ----------
+    store
+        The folder of the run store.
+    fingerprints
+        Of data whose name does not fix what they hold.
+    device, threads
+        A torch device, and how many threads a run computes with.
+    weights
+        Whether the weights of what is trained are kept.
+    force
+        Whether runs that are stored are made anew.
+    checkpoint_every
+        Epochs between checkpoints.
+    """
+
+    store: Path
+    fingerprints: dict[str, str | None]
+    device: str
+    threads: int = 1
+    weights: bool = True
+    force: bool = False
+    checkpoint_every: int = 5
+
+    def why(self, job: Job, entry: Entry | None) -> str | None:
+        """Why a job has to be done with the entry that there is; None if the entry serves."""
+        if entry is None:
+            return "new"
+        if self.force:
+            return "forced"
+        if entry.provenance["schema"] != SCHEMA:
+            return "code schema changed"
+        if self.fingerprints[job.experiment.data] not in (None, entry.provenance.get("data")):
+            return "data changed"
+        return None if {o.key for o in job.observers} <= entry.observed else "to be observed"
+
+
+def do_all(jobs: list[Job], options: Options, parent: int | None = None) -> tuple[int, list[Job]]:
+    """Do jobs of one structure in a worker: how many epochs were trained, and what somebody else has under way.
+
+    Parameters
+    ----------
+    jobs, options
+        What, and how.
+    parent
+        The process without which this one has no reason to go on.
+    """
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    busy: list[Job] = []
+    return sum(do(jobs, options, busy)), busy
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone: a worker that nobody waits for would train on."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def do(jobs: Sequence[Job], options: Options, busy: list[Job]) -> Iterator[int]:
+    """Do jobs of one structure, and store them; yields the number of runs after each epoch.
+
+    Runs that somebody else has under way are put on the list `busy`; what somebody else has finished by now is left.
+    """
+    store = Store(options.store)
+    with ExitStack() as stack:
+        stack.enter_context(training.threads(options.threads))
+        stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False))
+        mine: list[_Run] = []
+        for job in jobs:
+            try:
+                stack.enter_context(store.lock(job.experiment.key, wait=False))
+            except Busy:
+                busy.append(job)
+                continue
+            entry = store.get(job.experiment.key)
+            why = options.why(job, entry)
+            if why == "to be observed" and entry is not None and _observable(job, entry):
+                _observe_stored(job, entry, store, options)
+            elif why is not None:
+                mine.append(_Run(job, None if options.force else entry, options))
+        if mine:
+            yield from _train(mine, store, options)
+
+
+def _observable(job: Job, entry: Entry) -> bool:
+    """Whether what is missing can be seen from the weights that are stored."""
+    last, missing = job.experiment.epochs, [o for o in job.observers if o.key not in entry.observed]
+    return entry.has_weights and all(o.at in ("end", (last,)) for o in missing)
+
+
+def _observe_stored(job: Job, entry: Entry, store: Store, options: Options) -> None:
+    run = _Run(job, entry, options)
+    trainee = trained(entry, options.device)
+    for observer in job.observers:
+        if observer.key not in entry.observed:
+            run.observe(observer, trainee, job.experiment.epochs)
+    store.add(entry, run.seen)
+
+
+def trained(entry: Entry, device: str | None = None) -> Trainee:
+    """The trained model and objective of a stored run, ready to be evaluated, on the accelerator where there is one.
+
+    Raises
+    ------
+    UserError
+        If the run was stored without its weights.
+    """
+    weights = entry.weights()
+    blocks = tuple(datasets.Block(*block) for block in entry.provenance.get("blocks", []))
+    trainee = Experiment(**entry.experiment).build(tuple(entry.provenance["shape"]), blocks)
+    trainee.load_state_dict(weights)
+    return trainee.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
 
 
 @lru_cache(maxsize=2)
@@ -31,175 +159,151 @@ def _dataset(name: str, fingerprint: str | None) -> datasets.Dataset:
     return datasets.load(name)
 
 
-@dataclass
-class Checkpoint:
-    """What a run has to show so far, and what it goes on from."""
+class _Run:
+    """One run under way: its data, and what it has to show so far."""
 
-    epoch: int
-    history: list[dict[str, float]]
-    landscape: pd.DataFrame | None
-    seconds: float
-    state: training.State
+    def __init__(self, job: Job, entry: Entry | None, options: Options):
+        self.job, self.experiment, self.device = job, job.experiment, options.device
+        self.data = _dataset(self.experiment.data, options.fingerprints[self.experiment.data])
+        self.test = self.data.test.to(options.device)
+        self.inputs, self.history = self._inputs(), list[dict[str, float]]()
+        self.seen: dict[str, Observation] = {}
+        # What was observed of the same run before stays with it.
+        stays = entry if entry is not None and options.why(job, entry) == "to be observed" else None
+        self.kept = {key: stays.observation(key) for key in stays.observed} if stays else {}
+        self.observers = [o for o in job.observers if o.key not in self.kept]
+        self.seconds = 0.0
 
-    @classmethod
-    def read(cls, file: Path) -> "Checkpoint | None":
-        """The checkpoint in a file; None if there is none that this version can go on from."""
-        try:
-            with safe_open(file, framework="pt") as opened:
-                note = json.loads(opened.metadata()["run"])
-                state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        except (FileNotFoundError, SafetensorError):
-            return None
-        if note.pop("schema") != SCHEMA:
-            return None
-        landscape = note.pop("landscape")
-        frame = pd.read_csv(StringIO(landscape)) if landscape else None
-        return cls(state=state, landscape=frame, **note)
+    def _inputs(self) -> torch.Tensor:
+        """Test samples as the encoder gets them: the same noise at every epoch."""
+        sd = self.experiment.objective.corruption
+        if sd is None:
+            return self.test
+        return measures.noisy(self.test, sd, training.generator(self.device, self.experiment.seed, "test input"))
 
-    def write(self, file: Path) -> None:
-        """Write to a file, which is the old checkpoint or this one at any time."""
-        note = {
-            "schema": SCHEMA,
-            "epoch": self.epoch,
-            "history": self.history,
-            "landscape": None if self.landscape is None else self.landscape.to_csv(index=False),
-            "seconds": self.seconds,
+    def build(self) -> Trainee:
+        """The untrained trainee."""
+        return self.experiment.build(self.data.shape, self.data.blocks)
+
+    def resume(self, saved: Checkpoint) -> None:
+        """Take over what a checkpoint has to show."""
+        self.history, self.seen, self.seconds = saved.history, saved.observations, saved.seconds
+
+    def checkpoint(self, epoch: int, state: training.State) -> Checkpoint:
+        """What is to be written down after an epoch."""
+        return Checkpoint(epoch, self.history, self.seen, self.seconds, state)
+
+    def measure(self, trainee: Trainee, epoch: int, row: dict[str, float]) -> None:
+        """Add an epoch to the history: what training saw, what the test set shows, and the optimal skew."""
+        e = self.experiment
+        trainee.eval()
+        noise = training.generator(self.device, e.seed, "test")
+        tested = measures.mean_terms(trainee, self.test, noise, e.batch_size)
+        errors = measures.reconstruction_error(trainee.vae, self.inputs, self.test)
+        tested["reconstruction"] = errors.double().mean().item()
+        reported = {name: float(value) for name, value in trainee.objective.report().items()}
+        seen = {n if n == "seconds" or n in reported else f"train_{n}": v for n, v in row.items()}
+        entry = {"epoch": epoch, **reported, **seen, **{f"test_{name}": value for name, value in tested.items()}}
+        q, p = measures.posterior(trainee.vae, self.inputs), trainee.vae.prior
+        if "skew" in reported:
+            form = getattr(trainee.objective, "divergence").form
+            entry["optimal_skew"] = float(optimal_skew(q, p, form))
+        if (category := measures.category(q)) is not None:
+            entry |= {f"category_{name}": value for name, value in measures.category_table(category).items()}
+        self.history.append(entry)
+        for observer in self.observers:
+            if observer.due(epoch, e.epochs):
+                self.observe(observer, trainee, epoch)
+
+    def observe(self, observer: Observer, trainee: Trainee, epoch: int) -> None:
+        """Take an observation; tables of several epochs are put together."""
+        seed, data = self.experiment.seed, self.data
+        site = self.experiment.site(data.shape, data.blocks)
+        noise = training.generator(self.device, seed, "observer", observer.key)
+        found = observer.observe(Observed(trainee, data, self.inputs, site, seed, noise))
+        if isinstance(found, pd.DataFrame) and observer.at != "end":
+            earlier = self.seen.get(observer.key)
+            found = pd.concat([earlier, found.assign(epoch=epoch)], ignore_index=True)
+        self.seen[observer.key] = found
+
+    def finish(self, trainee: Trainee, store: Store, options: Options, stack: int) -> None:
+        """Store the run: the last row of the history, and what is measured once, at the end."""
+        history = pd.DataFrame(self.history)
+        q, p = measures.posterior(trainee.vae, self.inputs), trainee.vae.prior
+        rates = measures.latent_rates(q, p)
+        metrics = {
+            **history.drop(columns="seconds", errors="ignore").iloc[-1].to_dict(),
+            "latent_rates": [float(r) for r in rates],
+            "active_latents": int((rates > 0.01).sum()),
+            "optimal_skews": measures.optimal_skews(q, p),
         }
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draft = file.with_suffix(f".{os.getpid()}.tmp")
-        save_file(self.state, draft, metadata={"run": json.dumps(note)})
-        os.replace(draft, file)
-
-
-def train_all(group: list[Experiment], **options: Any) -> int:
-    """Train a group in a worker; how many epochs that was."""
-    return len(group) * sum(1 for _ in train(group, **options))
-
-
-def train(
-    group: list[Experiment],
-    *,
-    fingerprints: dict[str, str | None],
-    weights: bool,
-    force: bool,
-    device: str,
-    threads: int,
-    checkpoint_every: int,
-    store: Path,
-) -> Iterator[int]:
-    """Train experiments of one structure to the end, and store them; yields after each epoch."""
-    runs, first = Store(store), group[0]
-    with ExitStack() as stack:
-        stack.enter_context(training.threads(threads))
-        stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False))
-        data = _dataset(first.dataset, fingerprints[first.dataset])
-        test = data.test.to(device)
-        inputs = [_inputs(e, test) for e in group]
-        process = training.Training(
-            [e.build(data.shape, data.blocks) for e in group],
-            [e.seed for e in group],
-            data.train,
-            batch_size=first.batch_size,
-            epochs=first.epochs,
-            learning_rate=first.learning_rate,
-            skew_learning_rate=first.skew_learning_rate or 0.0,
-            decay=first.decay or 0.0,
-            weight_decay=first.weight_decay or 0.0,
-            device=device,
+        weights = {name: t.cpu().contiguous() for name, t in trainee.state_dict().items()} if options.weights else None
+        store.write(
+            self.experiment.canonical(),
+            history=history,
+            metrics=metrics,
+            provenance=self._provenance(options, stack),
+            observations={**self.kept, **self.seen},
+            weights=weights,
         )
-        saved = [None if force else Checkpoint.read(runs.checkpoint(e.key)) for e in group]
-        progress: list[Checkpoint] = [s for s in saved if s is not None]
-        if len(progress) == len(group):
-            process.resume([p.state for p in progress], progress[0].epoch)
-        else:
-            progress = [Checkpoint(0, [], None, 0.0, {}) for _ in group]
-            for k, e in enumerate(group):
-                _measure(progress[k], e, process.member(k), inputs[k], test, 0, {})
-        for _ in range(process.epoch):
-            yield 0
-        while process.epoch < first.epochs:
-            started = time.perf_counter()
-            for k, row in enumerate(process.run_epoch()):
-                _measure(progress[k], group[k], process.member(k), inputs[k], test, process.epoch, row)
-            due = process.epoch % checkpoint_every == 0 and process.epoch < first.epochs
-            for k, e in enumerate(group):
-                progress[k].seconds += (time.perf_counter() - started) / len(group)
-                if due:
-                    progress[k].epoch, progress[k].state = process.epoch, process.state(k)
-                    progress[k].write(runs.checkpoint(e.key))
-            yield process.epoch
-        for k, e in enumerate(group):
-            trainee, history = process.member(k), pd.DataFrame(progress[k].history)
-            tensors = {name: t.cpu().contiguous() for name, t in trainee.state_dict().items()} if weights else None
-            runs.write(
-                e.canonical(),
-                history=history,
-                metrics=_final_metrics(trainee, inputs[k], history),
-                provenance=_provenance(device, threads, progress[k].seconds, len(group), data),
-                landscape=progress[k].landscape,
-                weights=tensors,
-            )
+
+    def _provenance(self, options: Options, stack: int) -> dict[str, Any]:
+        cuda = options.device.startswith("cuda")
+        name = torch.cuda.get_device_name(options.device) if cuda else platform.machine()
+        return {
+            "vaelib": __version__,
+            "commit": commit(),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "device": f"{options.device} ({name})",
+            "threads": options.threads,
+            "stack": stack,
+            "seconds": self.seconds,
+            "data": self.data.fingerprint,
+            "shape": list(self.data.shape),
+            "blocks": [list(block) for block in self.data.blocks],
+        }
 
 
-def _inputs(e: Experiment, test: torch.Tensor) -> torch.Tensor:
-    """Test samples as a run's encoder gets them: the same noise at every epoch."""
-    if e.corruption is None:
-        return test
-    return evaluation.noisy(test, e.corruption, training.generator(test.device, e.seed, "test input"))
+def _train(group: list[_Run], store: Store, options: Options) -> Iterator[int]:
+    """Train runs of one structure to the end, and store them; yields how many they are after each epoch."""
+    first = group[0].experiment
+    process = training.Training(
+        [run.build() for run in group],
+        [run.experiment.seed for run in group],
+        group[0].data.train,
+        batch_size=first.batch_size,
+        epochs=first.epochs,
+        optimiser=first.optimiser,
+        device=options.device,
+    )
+    saved = [None if options.force else Checkpoint.read(store.checkpoint(run.experiment.key)) for run in group]
+    found = [checkpoint for checkpoint in saved if checkpoint is not None]
+    if len(found) == len(group) and len({c.epoch for c in found}) == 1 and all(map(_observed, group, found)):
+        process.resume([c.state for c in found], found[0].epoch)
+        for run, checkpoint in zip(group, found):
+            run.resume(checkpoint)
+    else:
+        for k, run in enumerate(group):
+            run.measure(process.member(k), 0, {})
+    for _ in range(process.epoch):
+        yield len(group)
+    while process.epoch < first.epochs:
+        started = time.perf_counter()
+        for k, row in enumerate(process.run_epoch()):
+            group[k].measure(process.member(k), process.epoch, row)
+        due = process.epoch % options.checkpoint_every == 0 and process.epoch < first.epochs
+        for k, run in enumerate(group):
+            run.seconds += (time.perf_counter() - started) / len(group)
+            if due:
+                run.checkpoint(process.epoch, process.state(k)).write(store.checkpoint(run.experiment.key))
+        yield len(group)
+    for k, run in enumerate(group):
+        run.finish(process.member(k), store, options, len(group))
 
 
-def _measure(
-    progress: Checkpoint,
-    e: Experiment,
-    trainee: Trainee,
-    inputs: torch.Tensor,
-    test: torch.Tensor,
-    epoch: int,
-    row: dict[str, float],
-) -> None:
-    """Add an epoch to a run's history: what training saw, what the test set shows, and its optimal skew."""
-    trainee.eval()
-    noise = training.generator(test.device, e.seed, "test")
-    tested = evaluation.mean_terms(trainee, test, noise)
-    tested["reconstruction"] = evaluation.reconstruction_error(trainee.vae, inputs, test).double().mean().item()
-    seen = {name if name in ("skew", "seconds") else f"train_{name}": value for name, value in row.items()}
-    entry = {"epoch": epoch, **seen, **{f"test_{name}": value for name, value in tested.items()}}
-    posterior, prior = evaluation.posterior(trainee.vae, inputs), trainee.vae.prior
-    if e.skew is not None:
-        entry.setdefault("skew", e.skew)
-        entry["optimal_skew"] = float(optimal_skew(posterior, prior, e.divergence))
-    if (category := evaluation.category(posterior)) is not None:
-        entry |= {f"category_{name}": value for name, value in evaluation.category_table(category).items()}
-    progress.history.append(entry)
-    if e.landscape:
-        table = evaluation.landscape(posterior, prior, e.landscape).assign(epoch=epoch)
-        progress.landscape = table if progress.landscape is None else pd.concat([progress.landscape, table])
-
-
-def _final_metrics(trainee: Trainee, inputs: torch.Tensor, history: pd.DataFrame) -> dict[str, Any]:
-    """The last row of the history and what is measured once, at the end."""
-    posterior, prior = evaluation.posterior(trainee.vae, inputs), trainee.vae.prior
-    rates = evaluation.latent_rates(posterior, prior)
-    return {
-        **history.drop(columns="seconds").iloc[-1].to_dict(),
-        "latent_rates": [float(r) for r in rates],
-        "active_latents": int((rates > 0.01).sum()),
-        "optimal_skews": evaluation.optimal_skews(posterior, prior),
-    }
-
-
-def _provenance(device: str, threads: int, seconds: float, stack: int, data: datasets.Dataset) -> dict[str, Any]:
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
-    return {
-        "vaelib": __version__,
-        "commit": commit(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "device": f"{device} ({name})",
-        "threads": threads,
-        "stack": stack,
-        "seconds": seconds,
-        "data": data.fingerprint,
-        "shape": list(data.shape),
-        "blocks": [list(block) for block in data.blocks],
-    }
+def _observed(run: _Run, saved: Checkpoint) -> bool:
+    """Whether a checkpoint has what had to be observed by its epoch."""
+    last = run.experiment.epochs
+    due = [o for o in run.observers if any(o.due(epoch, last) for epoch in range(saved.epoch + 1))]
+    return all(o.key in saved.observations for o in due)

@@ -1,91 +1,228 @@
-"""Sweeps: lists of experiments, each trained once, and the tables of what they gave."""
+"""Studies: labelled experiments, each trained once, and the tidy tables of what they gave."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+import os
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import joblib
 import pandas as pd
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
-from vaelib import data as datasets, runs
-from vaelib.experiments import Experiment, description
-from vaelib.store import SCHEMA, Entry, Store
+from vaelib import data as datasets
+from vaelib.errors import Invalid, UserError
+from vaelib.measures import Observer
+from vaelib.runs import execution
+from vaelib.runs.execution import Job, Options
+from vaelib.runs.checkpoint import Checkpoint
+from vaelib.runs.experiment import Experiment
+from vaelib.runs.store import Entry, Store
 
 _STACK = 64  # members of one vectorised step; more only lengthens the step
 
+Label = tuple[Hashable, ...]
 
-class Results(Sequence[Entry]):
-    """The runs of a sweep, in the order of its experiments, and their tables."""
 
-    def __init__(self, entries: Iterable[Entry]):
-        self._entries = list(entries)
+class _Labelled(Mapping[Any, Any]):
+    """Things by label: what a study and its results share."""
 
-    def __getitem__(self, index):
-        """One run."""
-        return self._entries[index]
+    def __init__(self, names: Sequence[str], things: Mapping[Label, Any]):
+        self.names, self._things = tuple(names), dict(things)
+
+    def _label(self, label: Any) -> Label:
+        if isinstance(label, Mapping):
+            return tuple(label[name] for name in self.names)
+        return label if isinstance(label, tuple) else (label,)
+
+    def __getitem__(self, label: Any) -> Any:
+        """What has a label: a tuple, a mapping from the names, or the one value where there is one name."""
+        try:
+            return self._things[self._label(label)]
+        except KeyError:
+            raise Invalid("label", label, f"one of {len(self)}, such as {next(iter(self), None)!r}") from None
+
+    def __iter__(self) -> Iterator[Label]:
+        return iter(self._things)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._things)
+
+    def _chosen(self, chosen: Mapping[str, Any]) -> dict[Label, Any]:
+        """Those whose labels have the values given; a list stands for any of its values."""
+        for name in chosen:
+            if name not in self.names:
+                raise Invalid("label", name, f"one of {', '.join(self.names)}")
+        return {label: thing for label, thing in self._things.items() if self._fits(label, chosen)}
+
+    def _fits(self, label: Label, chosen: Mapping[str, Any]) -> bool:
+        values = dict(zip(self.names, label))
+        return all(values[n] in v if isinstance(v, list) else values[n] == v for n, v in chosen.items())
+
+
+class Study(_Labelled):
+    """Experiments by label.
+
+    Parameters
+    ----------
+    experiments
+        By label: a tuple of what varies, or one value. Or pairs of a mapping of what varies and an experiment.
+    names
+        Of what varies, the columns of the tables; with pairs they are the mappings' keys.
+    observe
+        What is observed of each run, and kept with it.
+
+    Raises
+    ------
+    Invalid
+        If labels and names do not fit together.
+
+    Examples
+    --------
+    >>> from vaelib import Bound, DualGeometricJS, Experiment, Learned, Study
+    >>> study = Study(
+    ...     {(a, s): Experiment(objective=Bound(DualGeometricJS(Learned(a))), seed=s) for a in (0.1, 0.9) for s in (0, 1)},
+    ...     names=("start", "seed"),
+    ... )
+    >>> study[0.9, 1].seed
+    1
+    """
+
+    def __init__(
+        self,
+        experiments: Mapping[Any, Experiment] | Iterable[tuple[Mapping[str, Any], Experiment]],
+        *,
+        names: Sequence[str] = ("run",),
+        observe: Sequence[Observer] = (),
+    ):
+        if not isinstance(experiments, Mapping):
+            pairs = list(experiments)
+            names = list(pairs[0][0]) if pairs else names
+            experiments = {tuple(label.get(name) for name in names): e for label, e in pairs}
+            if len(experiments) < len(pairs) or any(set(label) != set(names) for label, _ in pairs):
+                raise Invalid("experiments", [label for label, _ in pairs], f"labelled with {', '.join(names)}, all different")
+        labels = {label if isinstance(label, tuple) else (label,): e for label, e in experiments.items()}
+        for label in labels:
+            if len(label) != len(names):
+                raise Invalid("names", tuple(names), f"one for each of the parts of the label {label!r}")
+        super().__init__(names, labels)
+        self.observe = tuple(observe)
+
+    def select(self, **labels: Any) -> "Study":
+        """The part of it with these labels; a list stands for any of its values."""
+        return Study(self._chosen(labels), names=self.names, observe=self.observe)
+
+    def run(self, **options: Any) -> "Results":
+        """Train what the store does not hold, and give all of it; the options are those of :func:`train`."""
+        store = options.pop("store", None) or Store()
+        train([Job(e, self.observe) for e in self.values()], store=store, **options)
+        return Results(self.names, {label: _stored(store, e) for label, e in self.items()})
+
+
+def _stored(store: Store, experiment: Experiment) -> Entry:
+    entry = store.get(experiment.key)
+    if entry is None:
+        raise UserError(f"run {experiment.key[:12]} is not in {store.folder}, though it was there a moment ago")
+    return entry
+
+
+class Results(_Labelled):
+    """The runs of a study by label, and their tables, with the labels as columns."""
+
+    def select(self, **labels: Any) -> "Results":
+        """The part of it with these labels; a list stands for any of its values."""
+        return Results(self.names, self._chosen(labels))
 
     @property
-    def keys(self) -> list[str]:
+    def run_keys(self) -> list[str]:
         """The runs' keys."""
-        return [entry.key for entry in self]
+        return [entry.key for entry in self.values()]
 
-    def _tables(self, tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
-        parts = []
-        for entry, table in zip(self, tables):
-            columns = {name: value for name, value in asdict(description(entry)).items() if name not in table}
-            parts.append(table.assign(key=entry.key, **columns))
-        return pd.concat(parts, ignore_index=True)
+    def _table(self, parts: Callable[[Entry], pd.DataFrame]) -> pd.DataFrame:
+        tables = [
+            parts(entry).assign(**dict(zip(self.names, label)), key=entry.key) for label, entry in self.items()
+        ]
+        columns = [*self.names, "key"]
+        whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+        return whole[[*columns, *(c for c in whole if c not in columns)]]
 
     @property
     def history(self) -> pd.DataFrame:
-        """One row a run and epoch: the history's columns and the experiment's fields (start of the skew: `start`)."""
-        return self._tables(
-            entry.history if "skew" not in entry.history else entry.history.assign(start=entry.experiment["skew"])
-            for entry in self
+        """One row a run and epoch: labels, ``key``, the history's columns, and ``-elbo`` of the test samples (nats)."""
+        return self._table(
+            lambda entry: entry.history.assign(**{"-elbo": lambda t: t["test_distortion"] + t["test_rate"]})
         )
 
     @property
     def final(self) -> pd.DataFrame:
-        """The last epoch of each run."""
-        history = self.history
-        return history[history["epoch"] == history["epochs"]].reset_index(drop=True)
+        """The last epoch of each run, and ``active_latents``."""
+
+        def last(entry: Entry) -> pd.DataFrame:
+            return entry.history.tail(1).assign(active_latents=entry.metrics["active_latents"])
+
+        return self._table(last).assign(**{"-elbo": lambda t: t["test_distortion"] + t["test_rate"]})
 
     @property
-    def landscape(self) -> pd.DataFrame:
-        """One row a run, epoch, form and skew, of the runs that recorded it."""
-        return Results(e for e in self if e.landscape is not None)._tables(
-            e.landscape for e in self if e.landscape is not None
+    def latent_rates(self) -> pd.DataFrame:
+        """One row a run and latent: ``latent`` and its mean ``rate`` on test samples (nats)."""
+        return self._table(
+            lambda e: pd.DataFrame({"rate": e.metrics["latent_rates"]}).rename_axis("latent").reset_index()
         )
 
+    def observed(self, observer: Observer) -> pd.DataFrame:
+        """What an observer saw of every run, as one table.
 
-def sweep(
-    experiments: Sequence[Experiment],
+        Raises
+        ------
+        UserError
+            If a run was not observed so, or gave tensors: for these there is :meth:`tensors`.
+        """
+        found = self._observations(observer)
+        if not all(isinstance(o, pd.DataFrame) for o in found.values()):
+            raise UserError(f"observer: {observer.kind!r} gives tensors, not tables")
+        return self._table(lambda entry: found[entry.key])
+
+    def tensors(self, observer: Observer) -> dict[Label, dict[str, Tensor]]:
+        """What an observer saw of every run, as tensors by label and name; raises as :meth:`observed`."""
+        found = self._observations(observer)
+        if any(isinstance(o, pd.DataFrame) for o in found.values()):
+            raise UserError(f"observer: {observer.kind!r} gives tables, not tensors")
+        return {label: found[entry.key] for label, entry in self.items()}
+
+    def _observations(self, observer: Observer) -> dict[str, Any]:
+        found = {entry.key: entry.observation(observer.key) for entry in self.values()}
+        if missing := [key[:12] for key, o in found.items() if o is None]:
+            raise UserError(f"observer: {observer.kind!r} did not see {len(missing)} of the runs, {missing[0]} first")
+        return found
+
+
+def train(
+    jobs: Sequence[Job],
     *,
-    weights: bool = False,
+    store: Store | None = None,
+    weights: bool = True,
     force: bool = False,
     device: str | None = None,
     workers: int | None = None,
     threads: int = 1,
     checkpoint_every: int = 5,
-    store: Store | None = None,
-) -> Results:
-    """Train what the store does not hold, and return all of it.
+) -> None:
+    """Train and observe what the store does not hold.
 
     On a CPU the runs go to joblib: to processes of this machine, or to the backend that the caller has set with
     ``joblib.parallel_config`` (Dask, Ray; the store's folder has to be shared then). On an accelerator, runs of one
-    structure are trained as stacks. An interrupted sweep goes on from the last checkpoints.
+    structure are trained as stacks. What was interrupted goes on from the last checkpoints; two of these calls at once
+    share the work.
 
     Parameters
     ----------
-    experiments
+    jobs
         What to run; duplicates are run once.
+    store
+        By default the store in :func:`vaelib.paths.runs`.
     weights
-        Keep the trained weights.
+        Keep the weights of what is trained now, so that what is to be observed later costs no training.
     force
         Run anew what the store holds.
     device
@@ -96,73 +233,70 @@ def sweep(
         Threads a run. A run's last bits depend on it, so it does not depend on the number of workers.
     checkpoint_every
         Epochs between checkpoints.
-    store
-        By default the store in :func:`vaelib.paths.runs`.
 
     Raises
     ------
+    Invalid
+        If data do not fit what they are to be used for; nothing is trained then.
     NonFiniteLoss
         If a run's loss is infinite or not a number; the runs that were finished stay.
     """
     store = store or Store()
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    fingerprints = _fingerprints(experiments)
-    reasons = {
-        e: why
-        for e in dict.fromkeys(experiments)
-        if (why := _why_run(store.get(e.key), fingerprints[e.dataset], weights=weights, force=force))
-    }
-    _announce(len(set(experiments)) - len(reasons), list(reasons.values()))
-    options = {
-        "fingerprints": fingerprints,
-        "weights": weights,
-        "force": force,
-        "device": device,
-        "threads": threads,
-        "checkpoint_every": checkpoint_every,
-        "store": store.folder,
-    }
-    groups = _stacks(list(reasons), store) if device != "cpu" else [[e] for e in reasons]
-    epochs = sum(e.epochs for e in reasons)
-    with tqdm(total=epochs, desc="sweep", unit="epoch", disable=not reasons, leave=False, mininterval=0.5) as bar:
-        if len(groups) <= 1 or device != "cpu":
-            for group in groups:
-                for _ in runs.train(group, **options):
-                    bar.update(len(group))
-        else:
-            processes = joblib.Parallel(
-                n_jobs=workers or min(len(groups), max(1, joblib.cpu_count() // threads)),
-                prefer="processes",
-                return_as="generator_unordered",
-            )
-            for done in processes(joblib.delayed(runs.train_all)(group, **options) for group in groups):
+    names = {job.experiment.data for job in jobs}
+    options = Options(
+        store=store.folder,
+        fingerprints={name: datasets.fingerprint(name) for name in sorted(names)},
+        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        threads=threads,
+        weights=weights,
+        force=force,
+        checkpoint_every=checkpoint_every,
+    )
+    united = _united(jobs)
+    reasons = {job: why for job in united if (why := options.why(job, store.get(job.experiment.key)))}
+    for name in sorted({job.experiment.data for job in reasons}):
+        data = datasets.load(name)
+        for job in reasons:
+            if job.experiment.data == name:
+                job.experiment.check(data)
+    _announce(len(united) - len(reasons), list(reasons.values()))
+    groups = _stacks(list(reasons), store) if options.device != "cpu" else [[job] for job in reasons]
+    total = sum(job.experiment.epochs for job in reasons)
+    with tqdm(total=total, desc="runs", unit="epoch", disable=not reasons, leave=False, mininterval=0.5) as bar:
+        while groups:
+            busy: list[Job] = []
+            for done, others in _work(groups, options, workers):
                 bar.update(done)
-    entries = [store.get(e.key) for e in experiments]
-    return Results(entry for entry in entries if entry is not None)
+                busy += others
+            if len(busy) == sum(map(len, groups)):  # somebody else has all that is left: wait for one of them
+                with store.lock(busy[0].experiment.key):
+                    pass
+            groups = [[job] for job in busy]
+            options = replace(options, force=False)
 
 
-def run(experiment: Experiment, **options: Any) -> Entry:
-    """Train one experiment, or take it from the store: :func:`sweep` of one."""
-    return sweep([experiment], **options)[0]
+def _united(jobs: Sequence[Job]) -> list[Job]:
+    """One job an experiment, with all its observers."""
+    observers: dict[Experiment, dict[Observer, None]] = {}
+    for job in jobs:
+        observers.setdefault(job.experiment, {}).update(dict.fromkeys(job.observers))
+    return [Job(experiment, tuple(wanted)) for experiment, wanted in observers.items()]
 
 
-def _fingerprints(experiments: Sequence[Experiment]) -> dict[str, str | None]:
-    """For a user's own files what they hold now, as a name does not tell; None for data sets of fixed content."""
-    names = {e.dataset for e in experiments}
-    return {n: datasets.load(n).fingerprint if n.startswith(("folder:", "npz:")) else None for n in names}
-
-
-def _why_run(entry: Entry | None, fingerprint: str | None, *, weights: bool, force: bool) -> str | None:
-    """Why an experiment has to be run; None if its entry serves."""
-    if entry is None:
-        return "new"
-    if force:
-        return "forced"
-    if entry.provenance["schema"] != SCHEMA:
-        return "code schema changed"
-    if fingerprint not in (None, entry.provenance["data"]):
-        return "data changed"
-    return "weights asked for" if weights and not entry.has_weights else None
+def _work(groups: list[list[Job]], options: Options, workers: int | None) -> Iterator[tuple[int, list[Job]]]:
+    """Do groups of jobs, here or in workers: epochs as they are done, and what somebody else has under way."""
+    if len(groups) == 1 or options.device != "cpu":
+        for group in groups:
+            busy: list[Job] = []
+            for done in execution.do(group, options, busy):
+                yield done, []
+            yield 0, busy
+        return
+    count = workers or min(len(groups), max(1, joblib.cpu_count() // options.threads))
+    processes = joblib.Parallel(n_jobs=count, prefer="processes", return_as="generator_unordered")
+    backend, _ = joblib.parallel.get_active_backend(prefer="processes")
+    parent = os.getpid() if type(backend).__name__ == "LokyBackend" and count > 1 else None
+    yield from processes(joblib.delayed(execution.do_all)(group, options, parent) for group in groups)
 
 
 def _announce(found: int, reasons: list[str]) -> None:
@@ -171,10 +305,10 @@ def _announce(found: int, reasons: list[str]) -> None:
     tqdm.write(f"runs: {found} found in the store, {to_run}")
 
 
-def _stacks(experiments: list[Experiment], store: Store) -> list[list[Experiment]]:
-    """Experiments that can be trained in one vectorised step each: of one structure, and equally far."""
-    groups: dict[tuple[Any, ...], list[Experiment]] = {}
-    for e in experiments:
-        saved = runs.Checkpoint.read(store.checkpoint(e.key))
-        groups.setdefault((*e.structure(), saved.epoch if saved else 0), []).append(e)
+def _stacks(jobs: list[Job], store: Store) -> list[list[Job]]:
+    """Jobs that can be trained in one vectorised step each: of one structure, and equally far."""
+    groups: dict[tuple[Any, ...], list[Job]] = {}
+    for job in jobs:
+        saved = Checkpoint.read(store.checkpoint(job.experiment.key))
+        groups.setdefault((job.experiment.structure(), saved.epoch if saved else 0), []).append(job)
     return [group[i : i + _STACK] for group in groups.values() for i in range(0, len(group), _STACK)]

@@ -1,0 +1,18 @@
+"""Training: the one loop, stacks of models, and what makes a run depend on its own seed alone."""
+
+from vaelib.training.loop import BLOCK, Adam, NonFiniteLoss, State, Training
+from vaelib.training.machine import derive, generator, keep_freed_memory, threads
+from vaelib.training.stack import Stack
+
+__all__ = [
+    "BLOCK",
+    "Adam",
+    "NonFiniteLoss",
+    "Stack",
+    "State",
+    "Training",
+    "derive",
+    "generator",
+    "keep_freed_memory",
+    "threads",
+]

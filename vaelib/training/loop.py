@@ -5,89 +5,62 @@ generator seeded by the run's seed and the epoch, so that a run depends on nothi
 was interrupted goes on with the same bits from its last checkpoint.
 """
 
-import copy
-import ctypes
-import hashlib
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
 
-from vaelib.objectives import Noise, Terms, Trainee
-from vaelib.vae import pixels
+from vaelib.divergences import Noise
+from vaelib.models import pixels
+from vaelib.objectives import Terms, Trainee
+from vaelib.parts import NotNegative, Part
+from vaelib.training.machine import generator, keep_freed_memory
+from vaelib.training.stack import Stack
 
 State = dict[str, Tensor]
 
-# Batches whose order, noise and finiteness are dealt with at once: long enough to keep an accelerator from waiting
-# for the host, short enough that the noise of a block is small.
-_BLOCK = 64
+BLOCK = 64
+"""Batches whose order, noise and finiteness are dealt with at once: long enough to keep an accelerator from waiting for
+the host, short enough that the noise of a block is small. Noise is drawn by the block, so this number is a part of the
+random stream: to change it is to change every run, and to raise the store's ``SCHEMA``.
+"""
 
 
 class NonFiniteLoss(FloatingPointError):
     """A term of the loss became infinite or not a number."""
 
 
-def derive(seed: int, *labels: str | int) -> int:
-    """A seed for one purpose of a run: independent of the seeds for its other purposes."""
-    text = ":".join(map(str, (seed, *labels)))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
+class Adam(Part):
+    """How the networks are optimised.
 
-
-def generator(device: torch.device | str, seed: int, *labels: str | int) -> torch.Generator:
-    """A generator on a device, seeded for one purpose of a run."""
-    return torch.Generator(device).manual_seed(derive(seed, *labels))
-
-
-@cache
-def _keep_freed_memory() -> None:
-    """Let glibc keep what a step frees.
-
-    By default it hands large blocks back to the kernel, and each step faults its activations in anew: a third to a
-    half of a small model's training time on a CPU.
+    Parameters
+    ----------
+    rate
+        The learning rate of everything that has none of its own (a learned skew has).
+    decay
+        After t steps all rates are divided by 1 + decay t.
+    weight_decay
+        So much times each weight of the networks is added to its gradient (an L2 penalty).
     """
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "gnu_get_libc_version"):
-            trim_threshold, mmap_threshold = -1, -3
-            libc.mallopt(mmap_threshold, 1 << 30)
-            libc.mallopt(trim_threshold, (1 << 31) - 1)
 
+    rate: NotNegative = 1e-4
+    decay: NotNegative = 0.0
+    weight_decay: NotNegative = 0.0
 
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Compute with `count` threads. The number of threads changes sums in their last bits, so a run fixes it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-class _Stack(nn.Module):
-    """Trainees of one structure as a single module whose tensors have a leading axis of trainees."""
-
-    def __init__(self, members: Sequence[Trainee]):
-        super().__init__()
-        parameters, buffers = stack_module_state(list(members))
-        self._template = (copy.deepcopy(members[0]).to("meta"),)  # in a tuple: not a submodule
-        self.stacked = copy.deepcopy(members[0])
-        for name, tensor in {**parameters, **buffers}.items():
-            path, _, leaf = name.rpartition(".")
-            owner = self.stacked.get_submodule(path)
-            setattr(owner, leaf, nn.Parameter(tensor, tensor.requires_grad) if name in parameters else tensor)
-
-    def forward(self, x: Tensor, noise: Noise, progress: Tensor, phase: str) -> Terms:
-        def one(parameters: State, buffers: State, x: Tensor, noise: Noise) -> Terms:
-            return functional_call(self._template[0], (parameters, buffers), (x, noise, progress, phase))
-
-        state = dict(self.stacked.named_parameters()), dict(self.stacked.named_buffers())
-        return vmap(one, randomness="different")(*state, x, noise)
+    def build(self, trainee: nn.Module) -> torch.optim.Adam:
+        """The optimiser of a trainee's parameters, or of a stack's."""
+        own = {
+            id(parameter): rate
+            for module in trainee.modules()
+            if isinstance(rate := getattr(module, "rate", None), float)
+            for parameter in module.parameters()
+        }
+        trained = [p for p in trainee.parameters() if p.requires_grad]
+        groups = [{"params": [p for p in trained if id(p) not in own], "weight_decay": self.weight_decay}]
+        for rate in sorted(set(own.values())):
+            groups.append({"params": [p for p in trained if own.get(id(p)) == rate], "lr": rate})
+        return torch.optim.Adam([g for g in groups if g["params"]], lr=self.rate, fused=True)
 
 
 class Training:
@@ -105,14 +78,8 @@ class Training:
         Samples in a step; the last step of an epoch takes what is left.
     epochs
         How many epochs the whole training has (schedules are relative to it).
-    learning_rate
-        Adam's rate for the networks.
-    skew_learning_rate
-        Adam's rate for a learned skew.
-    decay
-        After t steps all rates are divided by 1 + decay t.
-    weight_decay
-        So much times each weight is added to its gradient (Adam's L2 penalty).
+    optimiser
+        How.
     device
         Where to train.
     """
@@ -125,30 +92,22 @@ class Training:
         *,
         batch_size: int,
         epochs: int,
-        learning_rate: float,
-        skew_learning_rate: float,
-        decay: float = 0.0,
-        weight_decay: float = 0.0,
+        optimiser: Adam,
         device: torch.device | str = "cpu",
     ):
-        _keep_freed_memory()
+        keep_freed_memory()
         self.device, self.seeds, self.batch_size, self.epochs = torch.device(device), seeds, batch_size, epochs
         self.images, self.epoch = images.to(self.device), 0
         self._members = [member.to(self.device) for member in members]
         if len(members) == 1:
-            self._trainee: Trainee | _Stack = members[0]
-            self.trainee = members[0].to(memory_format=torch.channels_last)
+            self._trainee: Trainee | Stack = members[0]
+            self.trainee = members[0]
+            self.trainee.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch lacks it
         else:
-            self._trainee = _Stack(self._members)
+            self._trainee = Stack(self._members)
             self.trainee = self._trainee.stacked
-        named = [(name, p) for name, p in self.trainee.named_parameters() if p.requires_grad]
-        skew, networks = ([p for name, p in named if ("objective.skew" in name) == side] for side in (True, False))
-        groups = [
-            {"params": networks, "weight_decay": weight_decay},
-            {"params": skew, "lr": skew_learning_rate},
-        ]
-        self.optimiser = torch.optim.Adam([g for g in groups if g["params"]], lr=learning_rate, fused=True)
-        self._rates, self._decay = [group["lr"] for group in self.optimiser.param_groups], decay
+        self.optimiser = optimiser.build(self.trainee)
+        self._rates, self._decay = [group["lr"] for group in self.optimiser.param_groups], optimiser.decay
 
     def run_epoch(self) -> list[dict[str, float]]:
         """Train for one epoch.
@@ -156,7 +115,7 @@ class Training:
         Returns
         -------
         list of dict
-            For each member the mean of each term over the epoch, its skew at the end where it has one, and the
+            For each member the mean of each term over the epoch, what the objective reports at its end (a skew), and the
             seconds it took (a stack's time is shared out evenly).
 
         Raises
@@ -169,28 +128,25 @@ class Training:
         orders = torch.stack([torch.randperm(len(self.images), generator=g, device=self.device) for g in generators])
         steps = -(-len(self.images) // self.batch_size)
         totals: dict[str, Tensor] = {}
-        self.trainee.train()
-        # Networks with dropout draw from the global generator: seeded here, and given back as it was.
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(derive(self.seeds[0], "global", self.epoch))
-            for first in range(0, steps, _BLOCK):
-                block = orders[:, first * self.batch_size : (first + _BLOCK) * self.batch_size]
-                shape = (block.shape[1], *self.images.shape[1:])
-                noises = [m.objective.noise(m.vae, shape, g) for m, g in zip(self._members, generators)]
-                noise = {name: torch.stack([n[name] for n in noises]) for name in noises[0]}
-                terms = []
-                for step, index in enumerate(block.split(self.batch_size, dim=1), start=first):
-                    start = (step - first) * self.batch_size
-                    part = {name: n[:, start : start + index.shape[1]] for name, n in noise.items()}
-                    self._set_rates(self.epoch * steps + step)
-                    terms.append(self._step(index, part, (self.epoch + step / steps) / self.epochs, index.shape[1]))
-                for name, total in self._sum(terms, first).items():
-                    totals[name] = totals.get(name, 0) + total
+        for module in (self.trainee, *self._members):
+            module.train()
+        for first in range(0, steps, BLOCK):
+            block = orders[:, first * self.batch_size : (first + BLOCK) * self.batch_size]
+            shape = (block.shape[1], *self.images.shape[1:])
+            noises = [m.objective.noise(m.vae, shape, g) for m, g in zip(self._members, generators)]
+            noise = {name: torch.stack([n[name] for n in noises]) for name in noises[0]}
+            terms = []
+            for step, index in enumerate(block.split(self.batch_size, dim=1), start=first):
+                start = (step - first) * self.batch_size
+                part = {name: n[:, start : start + index.shape[1]] for name, n in noise.items()}
+                self._set_rates(self.epoch * steps + step)
+                terms.append(self._step(index, part, (self.epoch + step / steps) / self.epochs, index.shape[1]))
+            for name, total in self._sum(terms, first).items():
+                totals[name] = totals.get(name, 0) + total
         self.epoch += 1
         seconds = (time.perf_counter() - started) / len(self.seeds)
         means = {name: (total / len(self.images)).tolist() for name, total in totals.items()}
-        if self.trainee.objective.skew is not None:
-            means["skew"] = self.trainee.objective.skew.value.detach().reshape(-1).tolist()
+        means |= {name: value.reshape(-1).tolist() for name, value in self.trainee.objective.report().items()}
         return [{**{name: mean[k] for name, mean in means.items()}, "seconds": seconds} for k in range(len(self.seeds))]
 
     def _set_rates(self, step: int) -> None:
@@ -242,7 +198,7 @@ class Training:
         solo = len(self.seeds) == 1
         for name, tensor in (*self.trainee.named_parameters(), *self.trainee.named_buffers()):
             yield name, tensor.detach() if solo else tensor.detach()[k]
-        names = {parameter: name for name, parameter in self.trainee.named_parameters()}
+        names: dict[Tensor, str] = {parameter: name for name, parameter in self.trainee.named_parameters()}
         for parameter, state in self.optimiser.state.items():
             for key, tensor in state.items():
                 shared = solo or key == "step"

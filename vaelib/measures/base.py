@@ -1,0 +1,110 @@
+"""What measures share, and the contract of an observer: a measure that is taken of a run and kept with it.
+
+Samples are bytes or floats in [0, 1], wherever they lie; they are taken in batches, so a whole test set can be handed
+over. What comes back lies where the model does.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeAlias
+
+import pandas as pd
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.distributions import Distribution
+
+from vaelib.data import Dataset
+from vaelib.models import VAE, pixels
+from vaelib.objectives import Objective, ObjectiveModule, Site, Trainee
+from vaelib.parts import Count, Family
+
+Observation: TypeAlias = pd.DataFrame | dict[str, Tensor]
+Split = Literal["train", "test"]
+Index = Annotated[int, Field(ge=0)]
+
+_BATCH = 500
+
+
+def batches(model: torch.nn.Module, samples: Tensor, size: int = _BATCH) -> Iterator[Tensor]:
+    """Samples in parts, on the model's device, as the networks take them."""
+    device = next(model.parameters()).device
+    return (pixels(batch.to(device)) for batch in samples.split(size))
+
+
+@torch.no_grad()
+def posterior(vae: VAE, samples: Tensor) -> Distribution:
+    """q(z|x) of all samples: batch shape ``(n,)``."""
+    return vae.latent.posterior(torch.cat([vae.encoder(x) for x in batches(vae, samples)]))
+
+
+@torch.no_grad()
+def decode(vae: VAE, z: Tensor) -> Tensor:
+    """The means of p(x|z) for codes ``(*n, code)``: ``(*n, *shape)``."""
+    codes = z.to(next(vae.parameters()).device)
+    means: Tensor = torch.cat([vae.likelihood(part).mean for part in codes.flatten(0, -2).split(_BATCH)])
+    rows: Tensor = means.unflatten(0, codes.shape[:-1])
+    return rows
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What an observer sees of a run.
+
+    Attributes
+    ----------
+    trainee
+        The model and its objective, in evaluation mode.
+    data
+        What it was trained on.
+    inputs
+        Test samples as its encoder gets them: with noise on them, where it is trained so.
+    site
+        What its objective was built with.
+    seed
+        The run's.
+    generator
+        On the model's device, seeded by the run's seed and the observer.
+    """
+
+    trainee: Trainee
+    data: Dataset
+    inputs: Tensor
+    site: Site
+    seed: int
+    generator: torch.Generator
+
+    @property
+    def vae(self) -> VAE:
+        """The model."""
+        return self.trainee.vae
+
+    def build(self, objective: Objective) -> ObjectiveModule:
+        """Another objective for the run's model."""
+        return objective.build(self.site).to(self.generator.device)
+
+    def samples(self, split: Split) -> Tensor:
+        """The training samples, or the test samples without noise."""
+        return self.data.train if split == "train" else self.data.test
+
+
+class Observer(Family):
+    """The family of observers: frozen descriptions of what is measured of a run, and kept with it under their key.
+
+    Parameters
+    ----------
+    at
+        When: at the ``"end"`` of training, before it and after ``"every"`` epoch, or after the epochs named. Tables of
+        several times are put together, with a column ``epoch``.
+    """
+
+    at: Literal["end", "every"] | tuple[Count, ...] = "end"
+
+    @abstractmethod
+    def observe(self, run: Observed) -> Observation:
+        """A small tidy table, or tensors by name."""
+
+    def due(self, epoch: int, epochs: int) -> bool:
+        """Whether it is taken after this epoch of so many."""
+        return self.at == "every" or (epoch == epochs if self.at == "end" else epoch in self.at)

@@ -1,0 +1,139 @@
+"""How well samples are reconstructed, clean and noisy, and what is seen of it."""
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from vaelib.measures.base import Index, Observation, Observed, Observer, Split, batches, decode, posterior
+from vaelib.models import VAE, pixels
+from vaelib.objectives import Trainee, corrupt
+from vaelib.parts import Count, NotNegative
+
+
+@torch.no_grad()
+def reconstruction_error(vae: VAE, samples: Tensor, targets: Tensor | None = None) -> Tensor:
+    """Squared error summed over the pixels of each sample, ``(n,)``, with the posterior mean decoded.
+
+    The number in the papers' reconstruction tables.
+
+    Parameters
+    ----------
+    vae
+        The model.
+    samples
+        What is encoded, ``(n, *shape)``.
+    targets
+        What is compared with, `samples` themselves by default (clean images, when `samples` are noisy).
+    """
+    pairs = zip(batches(vae, samples), batches(vae, samples if targets is None else targets))
+    return torch.cat([(vae.reconstruct(x) - target).square().flatten(1).sum(1) for x, target in pairs])
+
+
+def noisy(samples: Tensor, sd: float, generator: torch.Generator) -> Tensor:
+    """Samples with Gaussian noise of this standard deviation on them, clipped to [0, 1]."""
+    clean = pixels(samples)
+    return corrupt(clean, torch.randn(clean.shape, generator=generator, device=generator.device), sd)
+
+
+@torch.no_grad()
+def mean_terms(trainee: Trainee, samples: Tensor, generator: torch.Generator, batch_size: int) -> dict[str, float]:
+    """The objective's terms on samples, averaged: what it minimises, as it stands.
+
+    Parameters
+    ----------
+    trainee
+        The model and its objective.
+    samples
+        ``(n, *shape)``.
+    generator
+        On the model's device.
+    batch_size
+        That of the training: a biased MMD or the entropy of a batch's aggregate depend on it, and could not be compared
+        with the training's otherwise.
+    """
+    totals: dict[str, float] = {}
+    done = torch.ones((), device=generator.device)
+    for x in batches(trainee, samples, batch_size):
+        terms = trainee(x, trainee.objective.noise(trainee.vae, x.shape, generator), done)
+        for name, term in terms.items():
+            totals[name] = totals.get(name, 0.0) + term.double().sum().item()
+    return {name: total / len(samples) for name, total in totals.items()}
+
+
+class Errors(Observer):
+    """The :func:`reconstruction_error` of each sample: columns ``image``, ``error``."""
+
+    kind = "errors"
+
+    split: Split = "test"
+
+    def observe(self, run: Observed) -> Observation:
+        """The table."""
+        errors = reconstruction_error(run.vae, run.samples(self.split)).cpu()
+        return pd.DataFrame({"image": range(len(errors)), "error": errors.numpy()})
+
+
+class Reconstructions(Observer):
+    """Some test samples, and what they are decoded to: ``input``, ``decoded``, ``error``, a row each.
+
+    Parameters
+    ----------
+    images
+        Their numbers in the test set.
+    noise
+        Standard deviation of noise on what is encoded: the same noise for every model.
+    drawn
+        Decode one exact draw of the code in place of the posterior mean.
+    """
+
+    kind = "reconstructions"
+
+    images: tuple[Index, ...] = tuple(range(12))
+    noise: NotNegative = 0.0
+    drawn: bool = False
+
+    def observe(self, run: Observed) -> Observation:
+        """The tensors."""
+        clean = pixels(run.data.test[list(self.images)])
+        inputs = noisy(clean, self.noise, torch.Generator().manual_seed(0))
+        q = posterior(run.vae, inputs)
+        z = run.vae.latent.draw(q, run.vae.latent.noise(len(clean), run.generator)) if self.drawn else q.mean
+        decoded = decode(run.vae, z).cpu()
+        return {"input": inputs, "decoded": decoded, "error": (decoded - clean).square().flatten(1).sum(1)}
+
+
+class Denoising(Observer):
+    """The mean error between the reconstructions of noisy test samples and the clean ones (α-VAE figure 5).
+
+    Columns ``noise``, ``error``. The noise is the same for every model.
+
+    Parameters
+    ----------
+    noises
+        Standard deviations.
+    """
+
+    kind = "denoising"
+
+    noises: tuple[NotNegative, ...] = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
+
+    def observe(self, run: Observed) -> Observation:
+        """The table."""
+        rows = []
+        for sd in self.noises:
+            inputs = noisy(run.data.test, sd, torch.Generator().manual_seed(0))
+            error = reconstruction_error(run.vae, inputs, run.data.test).double().mean().item()
+            rows.append({"noise": sd, "error": error})
+        return pd.DataFrame(rows)
+
+
+class Samples(Observer):
+    """Decoded codes from the prior: ``decoded``."""
+
+    kind = "samples"
+
+    count: Count = 12
+
+    def observe(self, run: Observed) -> Observation:
+        """The tensors."""
+        return {"decoded": run.vae.sample(self.count, run.generator).cpu()}

@@ -1,0 +1,126 @@
+"""Likelihoods: what the decoder's numbers mean.
+
+They follow the papers' reductions: log-probabilities are summed over pixels, one number an image, in nats.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from math import sqrt
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.distributions import Bernoulli, Distribution, Independent, Normal, constraints
+
+from vaelib.data import Block, Dataset
+from vaelib.errors import Invalid
+from vaelib.parts import Family
+
+
+class Likelihood(Family):
+    """The family of likelihoods p(x|z)."""
+
+    def check(self, data: Dataset) -> None:
+        """Refuse data that the likelihood does not fit; any is taken by default.
+
+        Raises
+        ------
+        Invalid
+            The sentence names the field ``likelihood``.
+        """
+
+    @abstractmethod
+    def of(self, outputs: Tensor, blocks: Sequence[Block] = ()) -> Distribution:
+        """p(x|z) of batch shape ``(n,)`` from a decoder's outputs ``(n, *shape)`` and the blocks of the data."""
+
+
+def _independent(entries: Distribution, outputs: Tensor) -> Distribution:
+    return Independent(entries, outputs.dim() - 1, validate_args=False)
+
+
+class BernoulliLikelihood(Likelihood):
+    """Independent Bernoulli pixels with the outputs as logits; minus its log-density is the binary cross entropy."""
+
+    kind = "bernoulli"
+
+    def check(self, data: Dataset) -> None:
+        """Refuse data beyond [0, 1]."""
+        if data.train.is_floating_point():
+            low, high = (float(v) for v in torch.aminmax(data.train))
+            if low < 0 or high > 1:
+                raise Invalid("likelihood", self.kind, f"one for values from {low:g} to {high:g}; this one is for [0, 1]")
+
+    def of(self, outputs: Tensor, blocks: Sequence[Block] = ()) -> Distribution:
+        """The distribution."""
+        return _independent(Bernoulli(logits=outputs, validate_args=False), outputs)
+
+
+class GaussianLikelihood(Likelihood):
+    """Gaussian entries of variance 1/2 around the outputs.
+
+    Minus its log-density is the papers' summed squared error plus the constant ``log(pi) / 2`` an entry.
+
+    Parameters
+    ----------
+    sigmoid
+        Whether the mean is the sigmoid of the outputs, as for images in [0, 1], or the outputs themselves.
+    """
+
+    kind = "gaussian"
+
+    sigmoid: bool = True
+
+    def of(self, outputs: Tensor, blocks: Sequence[Block] = ()) -> Distribution:
+        """The distribution."""
+        mean = outputs.sigmoid() if self.sigmoid else outputs
+        return _independent(Normal(mean, sqrt(0.5), validate_args=False), outputs)
+
+
+class BalancedLikelihood(Likelihood):
+    """Blocks of a vector, each with its own likelihood and all of the same say: see :class:`Balanced`."""
+
+    kind = "balanced"
+
+    def check(self, data: Dataset) -> None:
+        """Refuse data without blocks."""
+        if not data.blocks:
+            raise Invalid("likelihood", self.kind, f"one for data without blocks, which {data.name} is")
+
+    def of(self, outputs: Tensor, blocks: Sequence[Block] = ()) -> Distribution:
+        """The distribution."""
+        return Balanced(outputs, blocks)
+
+
+class Balanced(Distribution):
+    """Blocks of a vector, each with its own likelihood and all of the same say.
+
+    The log-density of a block of f features out of F in M blocks is multiplied by F / (M f), as if all blocks were
+    equally wide: the sum of the blocks' *mean* errors that the integrative VAEs minimise, times F / M.
+
+    Parameters
+    ----------
+    outputs
+        Of the decoder, ``(n, F)``.
+    blocks
+        Size and likelihood of each: ``bernoulli``, or ``gaussian`` without a sigmoid.
+    """
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
+
+    def __init__(self, outputs: Tensor, blocks: Sequence[Block]):
+        super().__init__(outputs.shape[:1], outputs.shape[1:], validate_args=False)
+        self._sizes = [block.size for block in blocks]
+        kinds: dict[str, Likelihood] = {"bernoulli": BernoulliLikelihood(), "gaussian": GaussianLikelihood(sigmoid=False)}
+        pieces = zip(blocks, outputs.split(self._sizes, dim=1))
+        self._parts = [kinds[block.likelihood].of(piece) for block, piece in pieces]
+
+    @property
+    def mean(self) -> Tensor:
+        """``(n, F)``."""
+        return torch.cat([part.mean for part in self._parts], dim=1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """The blocks' log-densities, each with its factor, summed: ``(n,)``."""
+        total = sum(self._sizes) / len(self._sizes)
+        pieces = zip(self._sizes, self._parts, value.split(self._sizes, dim=1))
+        return torch.stack([total / size * part.log_prob(x) for size, part, x in pieces]).sum(0)
