@@ -5,8 +5,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-from vaelib import data as datasets
-from vaelib.store import Store
+from vaelib import data
+from vaelib.runs import Store
 
 # Timings are never asserted; a check before landing must not depend on luck, while a run by hand goes on searching.
 settings.register_profile("default", deadline=None, derandomize="CI" in os.environ)
@@ -36,5 +36,5 @@ def tiny(tmp_path):
     file = tmp_path / "squares.npz"
     np.savez(file, train=images[:200].numpy(), test=images[200:].numpy())
     name = f"npz:{file}"
-    assert datasets.load(name).shape == (1, 32, 32)
+    assert data.load(name).shape == (1, 32, 32)
     return name

@@ -30,7 +30,7 @@ _ROOMS = {
 }
 _ROOM = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
-__all__ = sorted(_ROOM)  # noqa: PLE0605
+__all__ = sorted(_ROOM)
 
 
 def __getattr__(name: str) -> Any:

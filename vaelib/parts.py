@@ -9,6 +9,7 @@ import hashlib
 import json
 from abc import ABC
 from collections.abc import Iterator
+from inspect import get_annotations
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
 import annotated_types
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, ErrorDetails, core_schema
-from torch import Tensor, nn
+from torch import nn
 
 from vaelib.errors import Invalid
 
@@ -67,14 +68,16 @@ class Part(BaseModel):
         if isinstance(raised, Invalid):
             return raised.within(name)
         if name not in cls.model_fields:
-            return Invalid(name, error["input"], f"left out: {cls.__name__} has {', '.join(cls.model_fields) or 'no fields'}")
+            return Invalid(
+                name, error["input"], f"left out: {cls.__name__} has {', '.join(cls.model_fields) or 'no fields'}"
+            )
         value = "nothing" if error["type"] == "missing" else error["input"]
         return Invalid(name, value, allowed(cls, name))
 
     @classmethod
     def _order(cls) -> list[str]:
         """The names of the fields as they may be given by position: a part's own before those that it inherits."""
-        own = [name for base in cls.__mro__ for name in base.__dict__.get("__annotations__", ())]
+        own = [name for base in cls.__mro__ for name in get_annotations(base)]
         return [name for name in dict.fromkeys(own) if name in cls.model_fields]
 
     def fields(self) -> Iterator[tuple[str, Any]]:
@@ -136,7 +139,7 @@ class Family(Part, ABC):
         fields = dict(value) if isinstance(value, dict) else {"kind": value}
         kind = fields.pop("kind", None)
         if not isinstance(kind, str) or kind not in cls.kinds:
-            raise Invalid("", value, f"a {cls.__name__.lower()}: {', '.join(cls.kinds)}")
+            raise Invalid("", value, f"one of {', '.join(cls.kinds)}")
         found: Self = cls.kinds[kind](**fields)
         return found
 
@@ -175,7 +178,7 @@ def _described(annotation: Any, metadata: tuple[Any, ...]) -> str:
     if arguments:  # a union
         return " or ".join("left out" if a is type(None) else _described(a, metadata) for a in arguments)
     if isinstance(annotation, type) and issubclass(annotation, Family):
-        return f"a {annotation.__name__.lower()}: {', '.join(annotation.kinds)}"
+        return f"one of {', '.join(annotation.kinds)}"
     if annotation not in (int, float):
         return {bool: "true or false", str: "text"}.get(annotation) or str(annotation.__name__)
     number = "a whole number" if annotation is int else "a number"
@@ -192,7 +195,7 @@ def _bound(metadata: tuple[Any, ...], kind: type[Any], name: str) -> float | Non
 
 
 def _plain(value: Any) -> Any:
-    """numpy's numbers as Python's, lists as tuples, and one zero."""
+    """Numpy's numbers as Python's, lists as tuples, and one zero."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, list | tuple):

@@ -1,17 +1,33 @@
 """The Dataset itself, a user's own data, what is made on the spot, and the table of names."""
 
 import dataclasses
+import hashlib
 import pickle
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
-from vaelib import data as datasets
-from vaelib.data import DataError, Dataset, load
+from vaelib import paths
+from vaelib.data import (
+    DataError,
+    Dataset,
+    available,
+    check,
+    downloads,
+    fetch,
+    fingerprint,
+    load,
+    mixture,
+    names,
+    verify,
+)
+from vaelib.errors import Invalid, UserError
 
 
 def images(*shape, seed=0):
@@ -93,16 +109,20 @@ GOOD = np.full((4, 8, 8), 0.5)
         ({"train": GOOD, "train_labels": [0, 1]}, r"train_labels has shape \(2,\); .* each of the 4 samples"),
         ({"train": GOOD, "train_labels": [[0, 1, 2, 3]]}, r"train_labels has shape \(1, 4\)"),
         ({"train": GOOD, "train_labels": np.zeros(4)}, "train_labels has type float64; allowed are whole numbers"),
+        (
+            {"train": GOOD, "train_labels": np.array([0, 1, 2, 2**63], np.uint64)},
+            "train_labels holds 9223372036854775808",
+        ),
         ({"train": GOOD, "test_labels": [0, 1, 2, 3]}, "test_labels was given without test"),
         ({"train": GOOD, "test": GOOD, "test_labels": [0]}, "test_labels has shape"),
         ({"train": GOOD, "test": GOOD[:, :4]}, "test has samples"),
         ({"train": GOOD, "test": images(4, 8, 8)}, "test has samples"),
-        ({"train": GOOD[:1]}, "test_fraction is 0.1"),
-        ({"train": GOOD, "test_fraction": 1.5}, "test_fraction is 1.5"),
+        ({"train": GOOD[:1]}, "test_fraction: 0.1 is not allowed; it has to be a fraction of 1 samples"),
+        ({"train": GOOD, "test_fraction": 1.5}, "test_fraction: 1.5 is not allowed"),
     ],
 )
 def test_what_is_not_allowed_is_named(arguments, says):
-    with pytest.raises(ValueError, match=f"^mine: {says}|^{says}"):
+    with pytest.raises(UserError, match=f"^mine: {says}|^{says}"):
         Dataset.from_arrays(**arguments, name="mine")
 
 
@@ -172,8 +192,62 @@ def test_what_is_wrong_in_a_folder_is_named(tmp_path):
         load(f"folder:{tmp_path}")
     broken = tmp_path / "a" / "3.png"
     broken.write_bytes(broken.read_bytes()[:60])
-    with pytest.raises(DataError, match=r"a/3.png is not an image"):
+    with pytest.raises(
+        DataError, match=r"a/3.png is not an image that can be read as BMP, GIF, JPEG, PNG, TIFF, WEBP \("
+    ):
         load(f"folder:{tmp_path}")
+
+
+def test_the_classes_are_those_that_have_images(tmp_path):
+    write_images(tmp_path, "ac", count=5)
+    (tmp_path / "b").mkdir()
+    (tmp_path / ".hidden.png").touch()
+    data = load(f"folder:{tmp_path}")
+    assert set(torch.cat([data.train_labels, data.test_labels]).tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_images_of_16_bits_are_scaled_to_8(tmp_path, suffix):
+    """Pillow cuts off at 255, so that nearly all of them would be white."""
+    deep = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    for part in ("train", "test"):
+        (tmp_path / part / "a").mkdir(parents=True)
+        Image.fromarray(deep).save(tmp_path / part / "a" / f"0.{suffix}")
+    assert np.array_equal(load(f"folder:{tmp_path}").train[0, 0], np.round(deep / 257))
+
+
+def test_images_of_floats_are_refused(tmp_path):
+    (tmp_path / "a").mkdir()
+    Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)).save(tmp_path / "a" / "0.tif")
+    with pytest.raises(DataError, match=r"a/0.tif is not an image .* mode F; they have to be of 8 or 16 bits"):
+        load(f"folder:{tmp_path}")
+
+
+@pytest.mark.parametrize("allowed", [40, 10])  # pixels; Pillow warns of more, and from twice as many raises
+def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch, allowed):
+    write_images(tmp_path, "a", count=5)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", allowed)
+    with pytest.raises(DataError, match=r"a/0.png is not an image .*decompression bomb"):
+        load(f"folder:{tmp_path}")
+
+
+def test_no_other_program_is_started_for_an_image(tmp_path, monkeypatch):
+    """Pillow gives PostScript to Ghostscript, whatever the file is called."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "0.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n")
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("Ghostscript was started"))
+    with pytest.raises(DataError, match=r"a/0.png is not an image that can be read as BMP, GIF, JPEG, PNG, TIFF, WEBP"):
+        load(f"folder:{tmp_path}")
+
+
+def test_a_file_is_no_folder_and_a_folder_is_no_file(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"file is not a folder; it has to be a folder"):
+        load(f"folder:{tmp_path / 'file'}")
+    with pytest.raises(DataError, match=r" is not a file; it has to be a file"):
+        load(f"npz:{tmp_path}")
+    with pytest.raises(DataError, match="File name too long"):
+        load(f"folder:{tmp_path / ('x' * 5000)}")
 
 
 @pytest.mark.parametrize("keys", [("train", "test", "train_labels"), ("x_train", "x_test", "y_train")])
@@ -184,7 +258,15 @@ def test_a_file_of_arrays(tmp_path, keys):
     assert np.array_equal(data.train[:, 0], x[:4])
     assert data.train_labels.tolist() == [0, 1, 2, 3]
     assert data.test_labels is None
-    assert "4 and 2 samples" in datasets.verify(f"npz:{tmp_path / 'mine.npz'}")
+    assert "4 and 2 samples" in verify(f"npz:{tmp_path / 'mine.npz'}")
+
+
+@pytest.mark.parametrize("key", ["train", "test", "train_labels", "test_labels"])
+def test_two_spellings_of_one_array_are_refused(tmp_path, key):
+    other = {"train": "x_train", "test": "x_test", "train_labels": "y_train", "test_labels": "y_test"}[key]
+    np.savez(tmp_path / "mine.npz", **{"train": GOOD, key: GOOD, other: GOOD})
+    with pytest.raises(DataError, match=rf"mine.npz holds both {key} and {other}; one of the two is allowed"):
+        load(f"npz:{tmp_path / 'mine.npz'}")
 
 
 class Harm:
@@ -205,10 +287,88 @@ def test_what_is_wrong_with_a_file_of_arrays_is_named(tmp_path):
     damaged[1000] ^= 255
     np.savez(tmp_path / "objects.npz", train=np.array([Harm()], dtype=object))
     objects = (tmp_path / "objects.npz").read_bytes()
-    for content in (whole[:500], bytes(damaged), b"", b"hello", pickle.dumps(Harm()), objects):
+    np.savez_compressed(tmp_path / "packed.npz", train=images(50, 8, 8))
+    packed = bytearray((tmp_path / "packed.npz").read_bytes())
+    packed[200:210] = bytes(10)
+    np.save(tmp_path / "one.npy", GOOD)
+    encrypted = whole.replace(b"PK\3\4-\0\0", b"PK\3\4-\0\1").replace(b"PK\1\2-\3-\0\0", b"PK\1\2-\3-\0\1")
+    assert encrypted != whole
+    for content in (
+        *(whole[:500], bytes(damaged), bytes(packed), encrypted),
+        *(b"", b"hello", pickle.dumps(Harm()), objects, (tmp_path / "one.npy").read_bytes()),
+    ):
         file.write_bytes(content)
         with pytest.raises(DataError, match=r"mine.npz cannot be read"):
             load(f"npz:{file}")
+
+
+def test_arrays_that_would_take_all_memory_are_not_unpacked(tmp_path):
+    """An archive of a few bytes that claims a petabyte."""
+    file = tmp_path / "mine.npz"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("train.npy", b"")
+        archive.infolist()[0].file_size = 2**50
+    with pytest.raises(DataError, match=r"mine.npz cannot be read .*its arrays take 1,125,899,906,842,624 bytes"):
+        load(f"npz:{file}")
+
+
+def test_the_sizes_of_all_arrays_count(tmp_path, monkeypatch):
+    file = tmp_path / "mine.npz"
+    np.savez_compressed(file, train=np.zeros((1000, 64)), test=np.zeros((1000, 64)))
+    monkeypatch.setattr(downloads, "LIMIT", 1_000_000)
+    with pytest.raises(DataError, match="allowed are 1,000,000"):
+        load(f"npz:{file}")
+    monkeypatch.setattr(downloads, "LIMIT", 1_100_000)
+    assert len(load(f"npz:{file}").train) == 1000
+
+
+# -- fingerprints
+
+
+def test_the_fingerprint_of_a_file_is_of_what_it_holds_now(tmp_path):
+    file, name = tmp_path / "mine.npz", f"npz:{tmp_path / 'mine.npz'}"
+    with pytest.raises(DataError, match=r"mine.npz cannot be read \(No such file"):
+        fingerprint(name)
+    prints = []
+    for seed in (0, 1, 0):
+        np.savez(file, train=images(50, 8, 8, seed=seed))
+        prints.append(fingerprint(name))
+    assert prints[0] == prints[2] != prints[1]
+
+
+def test_the_fingerprint_of_a_folder_is_of_images_and_their_classes(tmp_path):
+    root, name = tmp_path / "images", f"folder:{tmp_path / 'images'}"
+    write_images(root, "ab")
+    first = fingerprint(name)
+    (root / "a" / "notes.txt").write_text("not an image")
+    assert fingerprint(name) == first
+    (root / "b" / "2.png").rename(root / "a" / "9.png")
+    moved = fingerprint(name)
+    Image.fromarray(images(8, 8, seed=7)).save(root / "a" / "9.png")
+    changed = fingerprint(name)
+    (root / "a" / "9.png").unlink()
+    assert len({first, moved, changed, fingerprint(name)}) == 4
+    root.rename(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "a" / "9.png").touch()
+    assert fingerprint(f"folder:{tmp_path / 'elsewhere'}") not in (first, moved, changed)
+    with pytest.raises(DataError, match="does not exist; it has to be a folder"):
+        fingerprint(name)
+
+
+def test_a_file_that_does_not_change_is_read_once(tmp_path, monkeypatch):
+    name = f"npz:{tmp_path / 'mine.npz'}"
+    np.savez(tmp_path / "mine.npz", train=GOOD)
+    first = fingerprint(name)
+    monkeypatch.setattr(hashlib, "file_digest", lambda *_: pytest.fail("the file was read again"))
+    assert fingerprint(name) == first
+
+
+@pytest.mark.parametrize(
+    "name", ["mnist5k", "mnist", "celeba", "sprites:20000", "dsprites", "mixture", "gse7390:rna/1"]
+)
+def test_a_name_that_fixes_the_content_has_no_fingerprint(name):
+    assert fingerprint(name) is None
+    assert not paths.data().exists()
 
 
 # -- embedded and made on the spot
@@ -226,14 +386,14 @@ def test_mnist5k_holds_real_digits():
 
 
 def test_a_mixture_is_a_distribution_and_its_samples_are_of_it():
-    mixture = datasets.mixture(3, 2, seed=4)
+    truth = mixture(3, 2, seed=4)
     data = load("mixture:components=3,seed=4")
     assert (len(data.train), len(data.test), data.shape) == (9000, 1000, (2,))
     samples = torch.cat([data.train, data.test])
-    torch.testing.assert_close(samples.mean(0), mixture.mean, atol=0.1, rtol=0)
-    torch.testing.assert_close(samples.var(0), mixture.variance, atol=0.25, rtol=0.05)
+    torch.testing.assert_close(samples.mean(0), truth.mean, atol=0.1, rtol=0)
+    torch.testing.assert_close(samples.var(0), truth.variance, atol=0.25, rtol=0.05)
     counts = torch.cat([data.train_labels, data.test_labels]).bincount(minlength=3) / 10_000
-    torch.testing.assert_close(counts, mixture.mixture_distribution.probs, atol=0.02, rtol=0)
+    torch.testing.assert_close(counts, truth.mixture_distribution.probs, atol=0.02, rtol=0)
 
 
 def test_a_mixture_depends_on_its_seed_alone():
@@ -248,25 +408,69 @@ def test_a_mixture_depends_on_its_seed_alone():
 
 
 def test_every_data_set_is_listed_without_a_network():
-    listed = {line.name.partition(":")[0]: line.present for line in datasets.available()}
-    assert list(listed) == datasets.names()
+    listed = {line.name.partition(":")[0]: line.present for line in available()}
+    assert list(listed) == names()
     assert {name for name, present in listed.items() if not present} == {
         "mnist", "fashion_mnist", "cifar10", "svhn", "celeba", "chairs", "dsprites", "metabric",
     }  # fmt: skip
-    assert datasets.verify("mnist5k") == "mnist5k needs no files."
+    assert verify("mnist5k") == "mnist5k needs no files."
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "allowed"),
     [
-        ("mnist6k", "There is no data set 'mnist6k'; there are mnist5k, mnist,"),
-        ("mnist:3", "mnist takes none"),
-        ("sprites:many", "'many'; allowed are whole numbers from 10 to 737280"),
-        ("sprites:737281", "allowed are whole numbers"),
-        ("mixture:components=0", "components is 0"),
-        ("mixture:colour=3", "'colour=3' is not allowed"),
+        ("mnist6k", "one of mnist5k, mnist, .*, sprites:N, .*, npz:PATH"),
+        ("", "one of mnist5k"),
+        (5, "one of mnist5k"),
+        (None, "one of mnist5k"),
+        (["mnist"], "one of mnist5k"),
+        ("mnist:3", "mnist without an argument"),
+        ("mnist5k:", "mnist5k without an argument"),
+        ("sprites:many", "sprites:N with a whole number N from 10 to 737,280"),
+        ("sprites:", "sprites:N with a whole number"),
+        ("sprites:9", "sprites:N with a whole number"),
+        ("sprites:-20", "sprites:N with a whole number"),
+        ("sprites:20.0", "sprites:N with a whole number"),
+        ("sprites:٢٠", "sprites:N with a whole number"),
+        ("sprites:737281", "sprites:N with a whole number"),
+        ("dsprites:" + "9" * 5000, "dsprites:N with a whole number"),
+        ("mixture:components=0", "mixture:components=5,dimension=2,seed=0 with one or more of these, each once"),
+        ("mixture:dimension=1001", "mixture:components=5,dimension=2,seed=0 with"),
+        ("mixture:seed=4294967296", "mixture:components=5,dimension=2,seed=0 with"),
+        ("mixture:seed=1,seed=2", "mixture:components=5,dimension=2,seed=0 with"),
+        ("mixture:colour=3", "mixture:components=5,dimension=2,seed=0 with"),
+        ("mixture:seed=-1", "mixture:components=5,dimension=2,seed=0 with"),
+        ("mixture:seed", "mixture:components=5,dimension=2,seed=0 with"),
+        ("mixture:", "mixture:components=5,dimension=2,seed=0 with"),
+        ("folder", "folder:PATH with a path after the colon"),
+        ("folder:", "folder:PATH with a path after the colon"),
+        ("npz:", "npz:PATH with a path after the colon"),
+        ("npz:a\0b", "npz:PATH with a path after the colon"),
     ],
 )
-def test_a_wrong_name_is_answered_with_the_right_ones(name, says):
-    with pytest.raises(ValueError, match=says):
-        load(name)
+def test_a_wrong_name_is_answered_with_the_right_ones(name, allowed):
+    for action in (check, load, fingerprint, verify, fetch):
+        with pytest.raises(Invalid, match=f"^data: .* is not allowed; it has to be {allowed}") as error:
+            action(name)
+        assert (error.value.field, error.value.value) == ("data", name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("mnist5k", "mnist", "sprites", "sprites:10", "dsprites:737280", "mixture", "mixture:seed=3,components=1000"),
+        *("metabric", "metabric:cna+rna/4", "metabric:clin", "gse7390:rna/0", "folder:~nobody/nowhere", "npz:a:b"),
+    ],
+)
+def test_a_right_name_is_let_through_and_nothing_is_looked_up(name, monkeypatch):
+    monkeypatch.setattr(Path, "stat", lambda *_, **__: pytest.fail("the disk was asked"))
+    check(name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [({"components": 0}, "components"), ({"dimension": 1001}, "dimension"), ({"seed": -1}, "seed")],
+)
+def test_a_mixture_has_a_size_and_a_seed(arguments, field):
+    with pytest.raises(Invalid, match=f"{field}: .* is not allowed; it has to be a whole number from"):
+        mixture(**arguments)

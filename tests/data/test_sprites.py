@@ -9,7 +9,7 @@ from vaelib.data.sprites import GRID, render
 
 # 40 genuine frames, every eighth of the animation in the README of github.com/deepmind/dsprites-dataset (Apache-2.0),
 # as packed bits, with the factors they show.
-GENUINE = np.load(Path(__file__).parent / "data" / "dsprites_frames.npz")
+GENUINE = np.load(Path(__file__).parents[1] / "fixtures" / "dsprites_frames.npz")
 
 
 def test_the_renderer_reproduces_genuine_frames():

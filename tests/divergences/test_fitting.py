@@ -3,7 +3,7 @@ import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
 
 from vaelib import divergences
-from vaelib.fitting import FITTED, divergence, draws, fit, grid
+from vaelib.divergences.fitting import FITTED, divergence, draws, fit, grid
 
 D = torch.float64
 GRID = grid(-9, 9, 121, 2)

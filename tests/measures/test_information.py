@@ -1,19 +1,18 @@
 """The mutual information regulariser: its bound against channels of known information, and its training."""
 
 import math
-from functools import partial
 
 import pytest
 import torch
 from torch import nn
 from torch.distributions import Independent, Normal, OneHotCategorical
 
-from vaelib.experiments import Experiment
-from vaelib.information import variational_bound
-from vaelib.latents import Categorical, Gaussian
-from vaelib.objectives import Information
-from vaelib.training import Training
-from vaelib.vae import LIKELIHOODS, VAE
+from vaelib.divergences import MMD, ForwardKL, GeometricJS, Learned
+from vaelib.measures import variational_bound
+from vaelib.models import VAE, BernoulliLikelihood, Category, Gaussian, Joint, Relaxation
+from vaelib.objectives import Bound, Information, InformationModule
+from vaelib.runs import Experiment
+from vaelib.training import Adam, Training, derive
 
 IMAGES = (torch.rand(96, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 255).to(torch.uint8)
 
@@ -29,6 +28,11 @@ class Fixed(nn.Module):
         return self.outputs[x.long()]
 
 
+def module(network, kind, places, entropy="prior"):
+    about = "category" if kind == "category" else tuple(places)
+    return InformationModule(Information(about, entropy=entropy), network, list(places))
+
+
 def test_the_best_q_of_a_symmetric_channel_gives_its_information():
     """A uniform category of four that is kept with probability 0.7, and else becomes any other."""
     keep, n = 0.7, 200_000
@@ -39,10 +43,10 @@ def test_the_best_q_of_a_symmetric_channel_gives_its_information():
     table = torch.full((4, 4), (1 - keep) / 3).fill_diagonal_(keep)
     exact = math.log(4) + keep * math.log(keep) + (1 - keep) * math.log((1 - keep) / 3)
     z = nn.functional.one_hot(c, 4).float()
-    best = Information(Fixed(table.log()), "category", range(4))
+    best = module(Fixed(table.log()), "category", range(4))
     assert best.prior_entropy == pytest.approx(math.log(4))
     assert (best(x, z).mean() + best.prior_entropy).item() == pytest.approx(exact, abs=0.01)
-    worse = Information(Fixed(torch.full((4, 4), 0.1).fill_diagonal_(2.0)), "category", range(4))
+    worse = module(Fixed(torch.full((4, 4), 0.1).fill_diagonal_(2.0)), "category", range(4))
     assert (worse(x, z).mean() + worse.prior_entropy).item() < exact
 
 
@@ -56,14 +60,16 @@ def test_the_best_q_of_a_linear_gaussian_channel_gives_its_information():
         def forward(self, x):
             return torch.cat([x / (1 + s**2), torch.full_like(x, math.log(s**2 / (1 + s**2)))], 1)
 
-    found = Information(Posterior(), "gaussian", [1])
+    found = module(Posterior(), "gaussian", [1])
     bound = found(x, z).mean() + found.prior_entropy
     assert bound.item() == pytest.approx(math.log1p(1 / s**2) / 2, abs=0.01)
 
 
-def experiment(**fields):
-    base = {"network": "mlp", "latent": "joint", "latents": 3, "categories": 4, "information": "category"}
-    return Experiment(**{**base, "information_weight": 5.0, "learning_rate": 1e-3, "batch_size": 32, **fields})
+def experiment(weight=5.0, seed=0, **fields):
+    latent = Joint((Gaussian(3), Category(4, Relaxation())))
+    objective = Bound(information=Information("category", weight), **fields)
+    common = {"network": "mlp", "optimiser": Adam(1e-3), "batch_size": 32}
+    return Experiment(latent=latent, objective=objective, seed=seed, **common)
 
 
 def start(*experiments, epochs=2):
@@ -73,8 +79,7 @@ def start(*experiments, epochs=2):
         IMAGES,
         batch_size=32,
         epochs=epochs,
-        learning_rate=1e-3,
-        skew_learning_rate=0.0,
+        optimiser=experiments[0].optimiser,
     )
 
 
@@ -104,8 +109,6 @@ def test_each_phase_moves_its_own_networks():
 
 def test_a_step_is_q_first_and_then_the_vae():
     """Algorithm 1 in a loop written out by hand."""
-    from vaelib.training import derive
-
     e = experiment()
     training, reference = start(e), e.build((1, 32, 32))
     training.run_epoch()
@@ -125,7 +128,7 @@ def test_a_step_is_q_first_and_then_the_vae():
 
 
 def test_informed_runs_train_in_a_stack_as_alone():
-    experiments = [experiment(seed=0, information_weight=1.0), experiment(seed=1, information_weight=9.0)]
+    experiments = [experiment(1.0, seed=0), experiment(9.0, seed=1)]
     stack = start(*experiments)
     together = stack.run_epoch()
     for k, e in enumerate(experiments):
@@ -137,25 +140,21 @@ def test_informed_runs_train_in_a_stack_as_alone():
 def test_the_regulariser_raises_the_information():
     found = {}
     for weight in (0.0, 200.0):
-        training = start(experiment(information_weight=weight), epochs=30)
+        training = start(experiment(weight), epochs=30)
         found[weight] = [training.run_epoch()[0]["information"] for _ in range(30)][-1]
     assert found[200.0] > found[0.0] + 0.5
 
 
 @pytest.mark.parametrize("divergence", ["learned", "mmd", "forward_kl"])
 def test_it_goes_with_any_divergence(divergence):
-    fields = (
-        {"divergence": "geometric_js", "skew_update": "gradient"}
-        if divergence == "learned"
-        else {"divergence": divergence}
-    )
-    row = start(experiment(**fields), epochs=1).run_epoch()[0]
+    part = {"learned": GeometricJS(Learned()), "mmd": MMD(), "forward_kl": ForwardKL()}[divergence]
+    row = start(experiment(divergence=part), epochs=1).run_epoch()[0]
     assert math.isfinite(row["loss"])
     assert ("skew" in row) == (divergence == "learned")
 
 
 def test_gaussian_components_can_be_informed():
-    trainee = Experiment(network="mlp", information="3,7", information_weight=1.0).build((1, 32, 32))
+    trainee = Experiment(network="mlp", objective=Bound(information=Information((3, 7)))).build((1, 32, 32))
     assert trainee.objective.information.prior_entropy == pytest.approx(1 + math.log(2 * math.pi))
     x = IMAGES[:8].float() / 255
     noise = trainee.objective.noise(trainee.vae, x.shape, torch.Generator().manual_seed(0))
@@ -164,7 +163,7 @@ def test_gaussian_components_can_be_informed():
 
 def test_the_aggregates_entropy_of_a_category_is_that_of_the_batchs_average():
     q = OneHotCategorical(logits=torch.randn(50, 4, generator=torch.Generator().manual_seed(0)))
-    found = Information(nn.Identity(), "category", range(4), entropy="aggregate").code_entropy(q, q.mean)
+    found = module(nn.Identity(), "category", range(4), "aggregate").code_entropy(q, q.mean)
     assert found.item() == pytest.approx(OneHotCategorical(q.probs.mean(0)).entropy().item(), abs=1e-5)
     assert found < math.log(4)
 
@@ -175,7 +174,7 @@ def test_the_aggregates_entropy_of_a_gaussian_part():
     mean = math.sqrt(1 - s**2) * torch.randn(n, 3, generator=g)
     q = Independent(Normal(mean, torch.full_like(mean, s)), 1)
     z = mean + s * torch.randn(n, 3, generator=g)
-    found = Information(nn.Identity(), "gaussian", [0, 2], entropy="aggregate").code_entropy(q, z)
+    found = module(nn.Identity(), "gaussian", [0, 2], "aggregate").code_entropy(q, z)
     assert found.item() == pytest.approx(1 + math.log(2 * math.pi), abs=0.05)
 
 
@@ -186,7 +185,7 @@ def test_a_constant_category_pays_with_the_priors_entropy_alone():
     certain = Fixed(torch.tensor([[50.0, 0, 0, 0]]))
     bounds = {}
     for entropy in ("prior", "aggregate"):
-        information = Information(certain, "category", range(4), entropy=entropy)
+        information = module(certain, "category", range(4), entropy)
         bounds[entropy] = (information(torch.zeros(20), z) + information.code_entropy(q, z)).mean().item()
     assert bounds == {"prior": pytest.approx(math.log(4)), "aggregate": pytest.approx(0, abs=1e-6)}
 
@@ -209,7 +208,7 @@ def category_channel(keep):
     with torch.no_grad():
         decoder.weight.copy_(2 * torch.logit(torch.tensor(keep)) * torch.eye(4))
         decoder.bias.fill_(-torch.logit(torch.tensor(keep)))
-    return VAE(Encoder(), decoder, Categorical(4), partial(LIKELIHOODS["bernoulli"], blocks=()))
+    return VAE(Encoder(), decoder, Category(4).build(), BernoulliLikelihood().of)
 
 
 def exact_information(keep):
@@ -226,7 +225,7 @@ def test_a_trained_q_finds_the_information_of_a_known_channel(keep):
     x = nn.functional.one_hot(classes, 4).float()
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 4))
-    start = Information(network, "category", range(4))
+    start = module(network, "category", range(4))
     before = [p.clone() for p in network.parameters()]
     found = variational_bound(category_channel(keep), start, x[:8000], x[8000:], sampled=True, learning_rate=3e-3)
     exact = exact_information(keep)
@@ -252,11 +251,11 @@ def test_a_trained_q_finds_the_information_of_a_linear_gaussian_channel():
 
     decoder = nn.Linear(2, 6, bias=False)
     decoder.weight = nn.Parameter(weights)
-    vae = VAE(Encoder(), decoder, Gaussian(2), lambda o: Independent(Normal(o, s), 1))
+    vae = VAE(Encoder(), decoder, Gaussian(2).build(), lambda o: Independent(Normal(o, s), 1))
     g = torch.Generator().manual_seed(1)
     x = torch.randn(12_000, 2, generator=g) @ weights.T + s * torch.randn(12_000, 6, generator=g)
     torch.manual_seed(0)
-    start = Information(nn.Sequential(nn.Linear(6, 64), nn.ReLU(), nn.Linear(64, 2)), "gaussian", [0])
+    start = module(nn.Sequential(nn.Linear(6, 64), nn.ReLU(), nn.Linear(64, 2)), "gaussian", [0])
     found = variational_bound(vae, start, x[:8000], x[8000:], sampled=True, learning_rate=3e-3)
     exact = math.log1p((w[0].item() / s) ** 2) / 2
     assert exact - 0.08 < found["bound"] < exact + 0.05
@@ -266,5 +265,5 @@ def test_a_code_that_is_ignored_has_no_information():
     vae = category_channel(0.5)
     x = nn.functional.one_hot(torch.arange(2000) % 4, 4).float()
     torch.manual_seed(0)
-    start = Information(nn.Linear(4, 4), "category", range(4))
+    start = module(nn.Linear(4, 4), "category", range(4))
     assert abs(variational_bound(vae, start, x, x, sampled=True)["bound"]) < 0.02

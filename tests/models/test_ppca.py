@@ -5,10 +5,10 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
-from vaelib import evaluation
+from vaelib import measures
 from vaelib.divergences import reverse_kl
-from vaelib.linear import ppca
-from vaelib.objectives import ELBO
+from vaelib.models import Gaussian, ppca
+from vaelib.objectives import Bound, SampledRate
 
 
 def generator():
@@ -25,7 +25,7 @@ def samples(n, noise, features=12):
 
 def test_the_posterior_is_exact_so_that_one_draw_gives_the_likelihood():
     train, test = samples(3000, 0.2), samples(50, 0.3)
-    found = evaluation.log_likelihood(evaluation.log_weights(ppca(train, 3), test, 1, generator()))
+    found = measures.log_likelihood(measures.log_weights(ppca(train, 3), test, 1, generator()))
     truth = PCA(3, svd_solver="full").fit(train.double().numpy()).score_samples(test.double().numpy())
     np.testing.assert_allclose(found, truth, atol=2e-4)
 
@@ -41,7 +41,7 @@ def test_it_finds_the_noise_and_the_directions_that_were_put_in():
 def test_the_aggregate_posterior_is_the_prior():
     """At the maximum of the likelihood the codes have mean zero, and their spread and the posterior's add up to one."""
     train = samples(3000, 0.2)
-    q = evaluation.posterior(ppca(train, 3), train)
+    q = measures.posterior(ppca(train, 3), train)
     torch.testing.assert_close(q.mean.mean(0), torch.zeros(3), atol=1e-4, rtol=0)
     torch.testing.assert_close(q.mean.var(0) + q.variance.mean(0), torch.ones(3), atol=1e-4, rtol=0)
 
@@ -50,10 +50,10 @@ def test_its_rate_is_the_information_of_a_linear_channel():
     """With N(0, 1) as aggregate, the mean KL is the mutual information, log(λ / σ²) / 2 a latent."""
     train = samples(20_000, 0.2)
     vae = ppca(train, 3)
-    rates = evaluation.latent_rates(evaluation.posterior(vae, train), vae.prior)
+    rates = measures.latent_rates(measures.posterior(vae, train), vae.prior)
     exact = [math.log1p((w / 0.2) ** 2) / 2 for w in (1.5, 0.8, 0.4)]
     assert rates.tolist() == pytest.approx(exact, abs=0.05)
-    assert reverse_kl(evaluation.posterior(vae, train), vae.prior).mean() == pytest.approx(rates.sum().item(), rel=1e-4)
+    assert reverse_kl(measures.posterior(vae, train), vae.prior).mean() == pytest.approx(rates.sum().item(), rel=1e-4)
 
 
 @torch.no_grad()
@@ -62,12 +62,13 @@ def test_with_the_exact_posterior_only_the_closed_form_of_the_rate_has_spread():
     train = samples(3000, 0.2)
     vae, x = ppca(train, 3), train[:50]
 
-    def terms(estimator, draws):
-        objective, g = ELBO(draws=draws, estimator=estimator), generator()
+    def terms(part):
+        part.check(Gaussian(3))
+        objective, g = part.build(None), generator()
         repeats = [objective(vae, x, objective.noise(vae, x.shape, g), torch.ones(())) for _ in range(300)]
         return {name: torch.stack([terms[name] for terms in repeats]) for name in repeats[0]}
 
-    sampled, closed, averaged = terms("pathwise_sampled", 1)["loss"], terms("pathwise", 1), terms("pathwise", 10)
+    sampled, closed, averaged = terms(SampledRate())["loss"], terms(Bound()), terms(Bound(draws=10))
     assert sampled.std(0).max() < 1e-4
     torch.testing.assert_close((closed["distortion"] + closed["rate"]).mean(0), sampled[0], atol=0.4, rtol=0)
     ratio = closed["distortion"].var(0).mean() / averaged["distortion"].var(0).mean()
@@ -79,7 +80,7 @@ def test_without_noise_it_is_pca():
     vae, pca = ppca(train, 3), PCA(3).fit(train.numpy())
     projected = torch.as_tensor(pca.inverse_transform(pca.transform(train.numpy())))
     torch.testing.assert_close(vae.reconstruct(train), projected, atol=1e-3, rtol=0)
-    codes = evaluation.posterior(vae, train).mean.numpy()
+    codes = measures.posterior(vae, train).mean.numpy()
     whitened = pca.transform(train.numpy()) / np.sqrt(pca.explained_variance_)
     np.testing.assert_allclose(np.abs((codes * whitened).mean(0)), np.ones(3), atol=2e-3)
 
@@ -87,10 +88,10 @@ def test_without_noise_it_is_pca():
 def test_images_keep_their_shape():
     images = torch.randint(0, 256, (40, 3, 4, 4), dtype=torch.uint8, generator=generator())
     vae = ppca(images, 2)
-    x = next(evaluation.batches(vae, images))
+    x = next(measures.batches(vae, images))
     assert vae.reconstruct(x).shape == x.shape
     assert vae.likelihood(torch.zeros(5, 2)).batch_shape == (5,)
-    assert evaluation.reconstruction_error(vae, images).shape == (40,)
+    assert measures.reconstruction_error(vae, images).shape == (40,)
 
 
 @pytest.mark.parametrize("size", [0, 12, 13])
@@ -100,5 +101,5 @@ def test_a_size_without_noise_is_refused(size):
 
 
 def test_samples_without_noise_are_refused():
-    with pytest.raises(ValueError, match="size: 3 is not allowed; the samples have to vary in more directions"):
+    with pytest.raises(ValueError, match="size: 3 is not allowed; it has to be less than the number of directions"):
         ppca(samples(100, 0.0).double(), 3)

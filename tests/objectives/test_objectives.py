@@ -3,21 +3,37 @@ import torch
 from torch.distributions import kl_divergence
 
 from vaelib import divergences
-from vaelib.divergences import FORMS
-from vaelib.latents import Gaussian
-from vaelib.networks import mlp
-from vaelib.objectives import DIVERGENCES, ELBO
-from vaelib.vae import VAE, bernoulli
+from vaelib.divergences import (
+    FORMS,
+    DualGeometricJS,
+    ExtendedGeometricJS,
+    Fixed,
+    ForwardKL,
+    GeometricJS,
+    Learned,
+    Newton,
+    ReverseKL,
+)
+from vaelib.models import MLP, VAE, BernoulliLikelihood, Gaussian, initialise
+from vaelib.objectives import Bound
 
 X = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(5))
 END = torch.ones(())
+FORM = {"geometric_js": GeometricJS, "dual_geometric_js": DualGeometricJS, "extended_geometric_js": ExtendedGeometricJS}
+DIVERGENCES = ["kl", "forward_kl", "resistor_average", *FORMS, "mmd", "mmd_moments"]
 
 
 @pytest.fixture
 def vae():
-    latent = Gaussian(3)
-    torch.manual_seed(0)
-    return VAE(*mlp((1, 4, 4), latent.outputs, latent.code), latent, bernoulli)
+    latent, network, shape = Gaussian(3).build(), MLP(), (1, 4, 4)
+    bodies = network.encoder(shape, latent.outputs), network.decoder(shape, latent.code)
+    vae = VAE(*bodies, latent, BernoulliLikelihood().of)
+    initialise(vae, torch.Generator().manual_seed(0))
+    return vae
+
+
+def build(divergence="kl", **fields):
+    return Bound(divergence, **fields).build(None)
 
 
 def terms(vae, objective, progress=END):
@@ -26,7 +42,7 @@ def terms(vae, objective, progress=END):
 
 @pytest.mark.parametrize("divergence", DIVERGENCES)
 def test_the_loss_is_distortion_plus_the_weighted_divergence(vae, divergence):
-    found = terms(vae, ELBO(divergence, weight=3.0))
+    found = terms(vae, build(divergence, weight=3.0))
     assert {name: tuple(t.shape) for name, t in found.items()} == dict.fromkeys(
         ("loss", "distortion", "rate", "divergence"), (6,)
     )
@@ -40,7 +56,7 @@ def test_the_loss_is_distortion_plus_the_weighted_divergence(vae, divergence):
 def test_the_negative_elbo_bounds_minus_log_evidence(vae):
     """log p(x) by importance weighting with many samples from the prior is above the ELBO, and not by a hair."""
     with torch.no_grad():
-        elbo = -torch.stack([terms(vae, ELBO())["loss"]]).mean()
+        elbo = -torch.stack([terms(vae, build())["loss"]]).mean()
         z = torch.randn(20_000, 3, generator=torch.Generator().manual_seed(2))
         evidence = (
             torch.stack([vae.likelihood(z).log_prob(x).logsumexp(0) for x in X]).mean() - torch.tensor(20_000.0).log()
@@ -52,15 +68,15 @@ def test_the_negative_elbo_bounds_minus_log_evidence(vae):
     ("divergence", "function"), [("kl", divergences.reverse_kl), ("forward_kl", divergences.forward_kl)]
 )
 def test_skewed_forms_meet_the_kls_at_their_ends(vae, divergence, function):
-    expected = terms(vae, ELBO(divergence))["divergence"]
+    expected = terms(vae, build(divergence))["divergence"]
     at = {"geometric_js": {"kl": 0.0, "forward_kl": 1.0}, "dual_geometric_js": {"kl": 1.0, "forward_kl": 0.0}}
     for form, ends in at.items():
-        found = terms(vae, ELBO(form, skew=ends[divergence]))["divergence"]
+        found = terms(vae, build(FORM[form](ends[divergence])))["divergence"]
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_the_capacity_moves_the_target_over_the_training(vae):
-    objective = ELBO(weight=7.0, capacity=5.0)
+    objective = build(weight=7.0, capacity=5.0)
     for progress in (0.0, 0.5, 1.0):
         found = terms(vae, objective, torch.tensor(progress))
         excess = (found["rate"].mean() - 5 * progress).abs()
@@ -69,49 +85,73 @@ def test_the_capacity_moves_the_target_over_the_training(vae):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_gradient_skew_is_learned_and_a_fixed_one_is_not(vae, form):
-    for update, learns in (("gradient", True), ("fixed", False), ("newton", False)):
-        objective = ELBO(form, skew=0.3, skew_update=update)
+    for skew, learns in ((Learned, True), (Fixed, False), (Newton, False)):
+        objective = build(FORM[form](skew(0.3)))
         terms(vae, objective)["loss"].mean().backward()
         assert any(p.requires_grad for p in objective.parameters()) == learns
-        assert (objective.skew.value.grad is not None) == learns
+        assert (objective.divergence.skew.value.grad is not None) == learns
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_newton_minimises_the_batchs_mean_divergence(vae, form):
-    objective = ELBO(form, skew=0.9, skew_update="newton")
+    objective = build(FORM[form](Newton(0.9)))
     best = terms(vae, objective)["divergence"].mean()
-    grid = torch.stack([terms(vae, ELBO(form, skew=a / 50))["divergence"].mean() for a in range(51)])
+    grid = torch.stack([terms(vae, build(FORM[form](a / 50)))["divergence"].mean() for a in range(51)])
     assert best <= grid.min() + 1e-6
     objective.eval()
-    before = objective.skew.value.clone()
+    before = objective.divergence.skew.value.clone()
     terms(vae, objective)
-    assert torch.equal(objective.skew.value, before), "evaluation moves the skew"
+    assert torch.equal(objective.divergence.skew.value, before), "evaluation moves the skew"
 
 
 def test_projection_keeps_a_learned_skew_in_the_unit_interval(vae):
-    objective = ELBO("geometric_js", skew=0.0, skew_update="gradient")
+    objective = build(GeometricJS(Learned(0.0)))
     for step, expected in ((-0.5, 0.0), (2.0, 1.0)):
         with torch.no_grad():
-            objective.skew.value += step
+            objective.divergence.skew.value += step
         objective.project_()
-        assert objective.skew.value.item() == expected
+        assert objective.divergence.skew.value.item() == expected
 
 
 @pytest.mark.parametrize("skew", [0.0, 1.0])
 @pytest.mark.parametrize("form", FORMS)
 def test_a_skew_learned_from_an_end_has_finite_gradients(vae, form, skew):
-    objective = ELBO(form, skew=skew, skew_update="gradient")
+    objective = build(FORM[form](Learned(skew)))
     terms(vae, objective)["loss"].mean().backward()
-    assert objective.skew.value.grad.isfinite()
+    assert objective.divergence.skew.value.grad.isfinite()
     inward = 1 if skew == 0 else -1
-    assert -objective.skew.value.grad * inward > 0, "the first step leads out of the unit interval"
+    assert -objective.divergence.skew.value.grad * inward > 0, "the first step leads out of the unit interval"
 
 
 def test_a_corrupted_sample_is_encoded_and_the_clean_one_is_the_target(vae):
-    objective = ELBO("kl", corruption=0.7)
+    objective = build(corruption=0.7)
     noise = objective.noise(vae, X.shape, torch.Generator().manual_seed(1))
-    terms = objective(vae, X, noise, torch.tensor(0.0))
+    found = objective(vae, X, noise, torch.tensor(0.0))
     posterior = vae.posterior((X + 0.7 * noise["input"]).clamp(0, 1))
     z = vae.latent.sample(posterior, noise["posterior"][:, 0])
-    torch.testing.assert_close(terms["distortion"], -vae.likelihood(z).log_prob(X))
-    torch.testing.assert_close(terms["rate"], divergences.reverse_kl(posterior, vae.prior))
+    torch.testing.assert_close(found["distortion"], -vae.likelihood(z).log_prob(X))
+    torch.testing.assert_close(found["rate"], divergences.reverse_kl(posterior, vae.prior))
+
+
+def test_several_draws_are_averaged(vae):
+    objective = build(draws=3)
+    noise = objective.noise(vae, X.shape, torch.Generator().manual_seed(1))
+    assert noise["posterior"].shape == (6, 3, 3)
+    found = objective(vae, X, noise, END)
+    single = build()
+    each = [single(vae, X, {"posterior": noise["posterior"][:, k : k + 1]}, END) for k in range(3)]
+    for name in ("distortion", "rate", "loss"):
+        torch.testing.assert_close(found[name], torch.stack([e[name] for e in each]).mean(0))
+
+
+def test_the_tensors_of_a_description_are_its_modules_buffers(vae):
+    """What a stack may vary: every field that is named among the tensors, and no other, is in the state."""
+    module = Bound(GeometricJS(0.3), weight=2.0, capacity=3.0, corruption=0.5).build(None)
+    values = {name: round(t.item(), 6) for name, t in module.state_dict().items()}
+    assert values == {"weight": 2.0, "capacity": 3.0, "corruption": 0.5, "divergence.skew.value": 0.3}
+    assert Bound().build(None).corruption is None
+
+
+def test_kinds_stand_for_parts_with_defaults():
+    assert Bound("kl") == Bound() == Bound(ReverseKL())
+    assert Bound("forward_kl").divergence == ForwardKL()

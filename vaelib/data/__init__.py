@@ -91,12 +91,11 @@ _TABLE = {
 
 
 class Listing(NamedTuple):
-    """A line of the list of data sets."""
+    """A line of the list of data sets; ``present`` says whether it can be loaded without a network."""
 
     name: str
     description: str
     present: bool
-    """Whether it can be loaded without a network."""
     size: str
 
 
@@ -188,11 +187,11 @@ def cohort(name: str) -> Cohort:
     return cohorts.cohort(name)
 
 
+@_readable()
 def fetch(name: str) -> None:
     """Download a data set unless it is there, with a progress bar, and check its files; raises as :func:`load`."""
-    entry, _ = _entry(name)
-    if entry.download:
-        entry.download.fetch(name)
+    if download := _entry(name)[0].download:
+        download.fetch(name)
 
 
 @_readable()

@@ -20,8 +20,8 @@ _SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
+# Schemas live as long as the library that declared them.
 _declared = torch.library.Library("torchvision", "FRAGMENT")
-"""Schemas live as long as the library that declared them."""
 
 
 @cache

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from vaelib import paths
-from vaelib.data.dataset import Block, Dataset
+from vaelib.data.dataset import Block, Dataset, Months
 from vaelib.data.downloads import Check, Download, fingerprint, resumed
 from vaelib.data.simulated import simulate
 from vaelib.data.studies import FILES, Cohort, read_study, study_files
@@ -171,8 +171,10 @@ def fold(name: str, modalities: Sequence[str], fold: int) -> Dataset:
         blocks.append(Block(modality, pair[0].shape[1], LIKELIHOODS[modality]))
     fitted, held = (torch.from_numpy(np.hstack(side).astype(np.float32)) for side in zip(*parts))
     labels = torch.from_numpy(patients.relapsed.to_numpy(dtype=np.int64))
+    months = torch.tensor(patients.months.to_numpy(dtype=np.float64))
+    seen = Months(months[train], months[test])
     source = f"{patients.source}; fold {fold} of {FOLDS}"
-    return Dataset(name, fitted, held, labels[train], labels[test], blocks=tuple(blocks), source=source)
+    return Dataset(name, fitted, held, labels[train], labels[test], None, seen, tuple(blocks), source)
 
 
 def _get_metabric(folder: Path) -> None:
@@ -184,6 +186,8 @@ def _get_metabric(folder: Path) -> None:
             if Path(member.name).name in wanted and member.isfile():
                 member.name = f"brca_metabric/{Path(member.name).name}"
                 tar.extract(member, folder, filter="data")
+                with (folder / member.name).open("a") as file:
+                    file.write("\n")  # the archive is whole: a last line that does not end is not cut off
     archive.unlink()
 
 

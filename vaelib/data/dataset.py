@@ -23,6 +23,13 @@ class Factors(NamedTuple):
     test: dict[str, Tensor]
 
 
+class Months(NamedTuple):
+    """For every patient the months until the event, or until the patient was last seen without: float64, (N,)."""
+
+    train: Tensor
+    test: Tensor
+
+
 class Block(NamedTuple):
     """Neighbouring columns of vectors that belong together: a modality."""
 
@@ -47,6 +54,8 @@ class Dataset:
         Classes, int64 (N,), where there are.
     factors
         The known generative factors, where there are.
+    months
+        How long patients were observed, where the samples are such; their labels say whether they relapsed.
     blocks
         The modalities of vectors, in the order of their columns; empty where there is only one.
     source
@@ -64,6 +73,7 @@ class Dataset:
     train_labels: Tensor | None = None
     test_labels: Tensor | None = None
     factors: Factors | None = None
+    months: Months | None = None
     blocks: tuple[Block, ...] = ()
     source: str = "arrays held in memory"
 

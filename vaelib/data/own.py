@@ -115,7 +115,7 @@ def _parts(path: Path) -> dict[Path, list[Path]]:
 
 def _stack(images: dict[Path, NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """Images of one size as one array, (N, H, W) or (N, H, W, 3)."""
-    sizes = {image.shape[:2]: file for file, image in images.items()}
+    sizes = {image.shape[:2]: file for file, image in reversed(images.items())}
     if len(sizes) > 1:
         found = " and ".join(f"{file} has {size} pixels" for size, file in sizes.items())
         raise DataError(f"{found}; all images of a data set have to have one size.")

@@ -178,8 +178,6 @@ def _matrix(file: Path, samples: Iterable[str]) -> pd.DataFrame:
         raise DataError(f"{file} cannot be read as features by samples ({reason(error)}).") from error
     if not columns or not names:
         raise DataError(f"{file} has {len(names)} features of {len(columns)} known samples; it needs some of both.")
-    seen: dict[str, int] = {}
-    for k, symbol in enumerate(names):  # a gene may have more than one probe
-        seen[symbol] = seen.get(symbol, 0) + 1
-        names[k] = symbol if seen[symbol] == 1 else f"{symbol}.{seen[symbol]}"
+    times = pd.Series(names).groupby(names).cumcount()  # a gene may have more than one probe
+    names = [f"{symbol}.{k + 1}" if k else symbol for symbol, k in zip(names, times)]
     return pd.DataFrame(np.concatenate(values).T, index=columns, columns=names)

@@ -94,5 +94,9 @@ class DivergenceModule(Built, ABC):
         """Numbers that belong into a run's history, such as a skew: each of shape ``()``."""
         return {}
 
+    def measured(self, q: Distribution, p: Distribution) -> dict[str, float]:
+        """What belongs into the history of the test samples' posteriors, such as the skew that would be best."""
+        return {}
+
     def project_(self) -> None:
         """Bring parameters back to where they are allowed, after an optimiser's step."""

@@ -76,7 +76,7 @@ def register_geometry(*families: type[Distribution]) -> Callable[[_G], _G]:
     ...     def mean(self, q, p, skew):
     ...         rate = skew * q.rate + (1 - skew) * p.rate
     ...         log_normaliser = skew * q.rate.log() + (1 - skew) * p.rate.log() - rate.log()
-    ...         return torch.distributions.Exponential(rate), log_normaliser
+    ...         return torch.distributions.Exponential(rate, validate_args=False), log_normaliser
     """
 
     def register(geometry: _G) -> _G:

@@ -8,7 +8,7 @@ from torch.distributions import Distribution
 
 from vaelib.divergences.base import Divergence, DivergenceModule, Noise, Sampler
 from vaelib.divergences.families import SkewLike, forward_kl, geometry, reverse_kl
-from vaelib.divergences.skew import Fixed, Skew
+from vaelib.divergences.skew import Fixed, Skew, optimal_skew
 
 
 def geometric_js(q: Distribution, p: Distribution, skew: SkewLike) -> Tensor:
@@ -155,6 +155,10 @@ class _Skewed(DivergenceModule):
     def report(self) -> dict[str, Tensor]:
         """The skew."""
         return {"skew": self.skew.value.detach()}
+
+    def measured(self, q: Distribution, p: Distribution) -> dict[str, float]:
+        """The skew that would be best."""
+        return {"optimal_skew": float(optimal_skew(q, p, self.form))}
 
     @torch.no_grad()
     def project_(self) -> None:

@@ -72,9 +72,7 @@ class _NormalGeometry(Geometry):
 class _MultivariateNormalGeometry(Geometry):
     parameters = ("loc", "scale_tril")
 
-    def mean(
-        self, q: MultivariateNormal, p: MultivariateNormal, skew: SkewLike
-    ) -> tuple[Distribution, Tensor]:
+    def mean(self, q: MultivariateNormal, p: MultivariateNormal, skew: SkewLike) -> tuple[Distribution, Tensor]:
         a, (eta_q, precision_q), (eta_p, precision_p) = skew, _natural(q), _natural(p)
         eta, precision = a * eta_q + (1 - a) * eta_p, a * precision_q + (1 - a) * precision_p
         loc = torch.linalg.solve(precision, eta.unsqueeze(-1)).squeeze(-1)

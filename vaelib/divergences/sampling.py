@@ -1,4 +1,4 @@
-"""Samples whose random numbers come from a generator that is handed in: torch.distributions knows the global one only."""
+"""Samples made with a generator that is handed in: torch.distributions knows the global one only."""
 
 from functools import singledispatch
 from typing import Any

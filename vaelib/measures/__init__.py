@@ -17,13 +17,14 @@ from vaelib.measures.codes import (
     surgery,
 )
 from vaelib.measures.evidence import Evidence, effective_draws, log_likelihood, log_weights
-from vaelib.measures.gradients import GradientNoise
+from vaelib.measures.gradients import GradientNoise, LossNoise
 from vaelib.measures.information import InformationBound, variational_bound
 from vaelib.measures.landscape import Landscape, landscape, optimal_skews
 from vaelib.measures.probes import Separability, separability
 from vaelib.measures.reconstruction import (
     Denoising,
     Errors,
+    PixelDistortion,
     Reconstructions,
     Samples,
     mean_terms,
@@ -43,11 +44,13 @@ __all__ = [
     "InformationBound",
     "Landscape",
     "Latents",
+    "LossNoise",
     "Manifold",
     "Means",
     "Observation",
     "Observed",
     "Observer",
+    "PixelDistortion",
     "Reconstructions",
     "Relapse",
     "Samples",

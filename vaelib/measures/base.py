@@ -21,6 +21,8 @@ from vaelib.objectives import Objective, ObjectiveModule, Site, Trainee
 from vaelib.parts import Count, Family
 
 Observation: TypeAlias = pd.DataFrame | dict[str, Tensor]
+"""What an observer saw: a table, or tensors by name."""
+
 Split = Literal["train", "test"]
 Index = Annotated[int, Field(ge=0)]
 

@@ -144,7 +144,7 @@ class Latents(Observer):
 
 
 class Surgery(Observer):
-    """The :func:`surgery` of the rate on the test or training samples, in one row, with their mean squared ``error``."""
+    """The :func:`surgery` of the rate on the test or training samples, in one row, with their ``error``."""
 
     kind = "surgery"
 

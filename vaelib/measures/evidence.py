@@ -67,8 +67,8 @@ def effective_draws(weights: Tensor) -> Tensor:
 class Evidence(Observer):
     """log p(x) of the first test samples: a row a sample and number of draws.
 
-    Columns ``image``, ``draws``, ``log_p`` and ``effective`` (of all draws); and ``bound``, the mean log weight, which is
-    the evidence lower bound with exact codes, and ``cross_entropy``, -log p(x|z) at the posterior mean.
+    Columns ``image``, ``draws``, ``log_p`` and ``effective`` (of all draws); and ``bound``, the mean log weight, which
+    is the evidence lower bound with exact codes, and ``cross_entropy``, -log p(x|z) at the posterior mean.
 
     Parameters
     ----------

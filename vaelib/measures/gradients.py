@@ -100,7 +100,9 @@ def sampled_gradient(vae: VAE, objective: ObjectiveModule, x: Tensor, generator:
     return gradient(vae, terms["loss"].mean())
 
 
-def mean_gradient(vae: VAE, objective: ObjectiveModule, x: Tensor, repeats: int, generator: torch.Generator) -> Gradient:
+def mean_gradient(
+    vae: VAE, objective: ObjectiveModule, x: Tensor, repeats: int, generator: torch.Generator
+) -> Gradient:
     """The mean of many draws: a reference where nothing is exact."""
     total: Gradient = {}
     for _ in range(repeats):
@@ -213,3 +215,39 @@ class GradientNoise(Observer):
             found = laboratory(run.vae, objectives, x, reference, repeats=self.repeats, generator=run.generator)
             tables.append(found.assign(draws=part.draws))
         return pd.concat(tables, ignore_index=True)
+
+
+class LossNoise(Observer):
+    """How far a sample's loss varies from one set of random numbers to the next, on a run's first test samples.
+
+    One row an objective: ``estimator`` and ``draws`` as :class:`GradientNoise` has them, ``mean``, that of all losses,
+    and ``sd``, the root of their variance over the repeats, averaged over the samples; in nats.
+
+    Parameters
+    ----------
+    objectives
+        Whose losses.
+    samples
+        How many.
+    repeats
+        How often the loss of each is taken.
+    """
+
+    kind = "loss_noise"
+
+    objectives: tuple[Objective, ...] = (Bound(),)
+    samples: Count = 64
+    repeats: Several = 100
+
+    @torch.no_grad()
+    def observe(self, run: Observed) -> Observation:
+        """The table."""
+        x = next(batches(run.vae, run.data.test[: self.samples], self.samples))
+        done, rows = torch.ones((), device=x.device), []
+        for part in self.objectives:
+            objective = run.build(part)
+            noises = (objective.noise(run.vae, x.shape, run.generator) for _ in range(self.repeats))
+            losses = torch.stack([objective(run.vae, x, noise, done)["loss"] for noise in noises])
+            spread = {"mean": losses.mean().item(), "sd": losses.var(0).mean().sqrt().item()}
+            rows.append({"estimator": part.kind, "draws": part.draws, **spread})
+        return pd.DataFrame(rows)

@@ -27,8 +27,14 @@ def landscape(q: Distribution, p: Distribution, points: int) -> pd.DataFrame:
 
 
 def optimal_skews(q: Distribution, p: Distribution) -> dict[str, float]:
-    """The minimiser of the mean divergence over a batch of posteriors, for every form."""
-    return {name: float(optimal_skew(q, p, name)) for name in FORMS}
+    """The minimiser of the mean divergence over a batch of posteriors, for every form.
+
+    Empty for a family of distributions that has no geometry (:func:`vaelib.divergences.register_geometry`).
+    """
+    try:
+        return {name: float(optimal_skew(q, p, name)) for name in FORMS}
+    except TypeError:
+        return {}
 
 
 class Landscape(Observer):

@@ -3,6 +3,7 @@
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.distributions import Independent
 
 from vaelib.measures.base import Index, Observation, Observed, Observer, Split, batches, decode, posterior
 from vaelib.models import VAE, pixels
@@ -100,6 +101,26 @@ class Reconstructions(Observer):
         z = run.vae.latent.draw(q, run.vae.latent.noise(len(clean), run.generator)) if self.drawn else q.mean
         decoded = decode(run.vae, z).cpu()
         return {"input": inputs, "decoded": decoded, "error": (decoded - clean).square().flatten(1).sum(1)}
+
+
+class PixelDistortion(Observer):
+    """-log p of each pixel at the posterior mean, averaged over the test samples: ``distortion``, of their shape.
+
+    In nats; the likelihood's pixels are independent.
+    """
+
+    kind = "pixel_distortion"
+
+    @torch.no_grad()
+    def observe(self, run: Observed) -> Observation:
+        """The tensors."""
+        total = torch.zeros(())
+        for x in batches(run.vae, run.data.test):
+            likelihood = run.vae.likelihood(run.vae.posterior(x).mean)
+            if not isinstance(likelihood, Independent):
+                raise TypeError("pixel_distortion: the likelihood needs independent pixels")
+            total = total - likelihood.base_dist.log_prob(x).double().sum(0).cpu()
+        return {"distortion": total / len(run.data.test)}
 
 
 class Denoising(Observer):

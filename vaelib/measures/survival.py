@@ -13,7 +13,9 @@ from vaelib.data import Dataset
 from vaelib.measures.base import Observation, Observed, Observer, posterior
 
 
-def classify(train: ArrayLike, labels: ArrayLike, test: ArrayLike, test_labels: ArrayLike, *, seed: int = 0) -> pd.DataFrame:
+def classify(
+    train: ArrayLike, labels: ArrayLike, test: ArrayLike, test_labels: ArrayLike, *, seed: int = 0
+) -> pd.DataFrame:
     """Score the classifiers of the integrative VAEs' evaluation, and the majority class, on codes.
 
     Random forest of 50 trees on half of the features each, support vector machine with radial basis functions
@@ -26,7 +28,7 @@ def classify(train: ArrayLike, labels: ArrayLike, test: ArrayLike, test_labels: 
     labels, test_labels
         Two classes, 0 and 1.
     seed
-        Of the random forest.
+        Of the random forest and the support vector machine.
 
     Returns
     -------
@@ -43,7 +45,7 @@ def classify(train: ArrayLike, labels: ArrayLike, test: ArrayLike, test_labels: 
     for name, model in {
         "majority class": DummyClassifier(),
         "random forest": RandomForestClassifier(50, max_features=0.5, random_state=seed),
-        "SVM": SVC(C=1.5, gamma="auto"),
+        "SVM": SVC(C=1.5, gamma="auto", random_state=seed),
         "naive Bayes": GaussianNB(),
     }.items():
         model.fit(train, labels)
@@ -103,7 +105,9 @@ def survival(
     # A ridge penalty of one half the squared norm: the coordinate descent of the elastic net, with next to no lasso in
     # it, takes a tenth of a second where Newton's method takes half a minute. The path from a strong penalty down to
     # this one keeps it from overflowing on the way.
-    model = CoxnetSurvivalAnalysis(l1_ratio=1e-3, alphas=np.geomspace(10, 1 / len(train), 20), max_iter=1_000_000)
+    model = CoxnetSurvivalAnalysis(
+        l1_ratio=1e-3, alphas=np.geomspace(10, 1 / len(np.asarray(event)), 20), max_iter=1_000_000
+    )
     model.fit(train, Surv.from_arrays(event, months))
     risk = model.predict(test)
     concordance = concordance_index_censored(np.asarray(test_event, bool), test_months, risk)[0]

@@ -35,7 +35,6 @@ __all__ = [
     "Latent",
     "LatentModule",
     "Likelihood",
-    "MLP",
     "Network",
     "NormalisedConvolutions",
     "Point",

@@ -48,7 +48,7 @@ class BernoulliLikelihood(Likelihood):
         if data.train.is_floating_point():
             low, high = (float(v) for v in torch.aminmax(data.train))
             if low < 0 or high > 1:
-                raise Invalid("likelihood", self.kind, f"one for values from {low:g} to {high:g}; this one is for [0, 1]")
+                raise Invalid("likelihood", self.kind, f"one for values from {low:g} to {high:g}; it is for [0, 1]")
 
     def of(self, outputs: Tensor, blocks: Sequence[Block] = ()) -> Distribution:
         """The distribution."""
@@ -110,7 +110,10 @@ class Balanced(Distribution):
     def __init__(self, outputs: Tensor, blocks: Sequence[Block]):
         super().__init__(outputs.shape[:1], outputs.shape[1:], validate_args=False)
         self._sizes = [block.size for block in blocks]
-        kinds: dict[str, Likelihood] = {"bernoulli": BernoulliLikelihood(), "gaussian": GaussianLikelihood(sigmoid=False)}
+        kinds: dict[str, Likelihood] = {
+            "bernoulli": BernoulliLikelihood(),
+            "gaussian": GaussianLikelihood(sigmoid=False),
+        }
         pieces = zip(blocks, outputs.split(self._sizes, dim=1))
         self._parts = [kinds[block.likelihood].of(piece) for block, piece in pieces]
 

@@ -25,9 +25,7 @@ Sizes = Sequence[int]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "elu": nn.ELU, "silu": nn.SiLU}
 Activation = Literal["relu", "tanh", "elu", "silu"]
-Units = Annotated[
-    tuple[Count, ...], Field(min_length=1), BeforeValidator(lambda v: (v,) if isinstance(v, int) else v)
-]
+Units = Annotated[tuple[Count, ...], Field(min_length=1), BeforeValidator(lambda v: (v,) if isinstance(v, int) else v)]
 """One or more whole numbers; a single one may stand for itself."""
 
 
@@ -131,8 +129,9 @@ class FewChannelTranspose2d(nn.ConvTranspose2d):
         columns = torch.einsum("nchw,ck->nkhw", images, self.weight.flatten(1))
         size = (height * self.stride[0], width * self.stride[1])
         window: dict[str, Any] = {"padding": self.padding, "stride": self.stride}
-        bias: Any = self.bias
-        return nn.functional.fold(columns.flatten(2), size, self.kernel_size, **window) + bias[:, None, None]
+        summed: Any = nn.functional.fold(columns.flatten(2), size, self.kernel_size, **window)
+        grown: Tensor = summed + self.bias[:, None, None]  # type: ignore[index]  # it always has one
+        return grown
 
 
 def _layer(kind: type[nn.Module], *sizes: int, **options: int) -> nn.Module:
@@ -216,7 +215,7 @@ class _Normalised(Network):
     def check(self, shape: Shape, batch: int) -> None:
         """Refuse a batch of one sample."""
         if batch < 2:
-            raise Invalid("batch_size", batch, "one that leaves no single sample for an epoch's last batch: it is normalised")
+            raise Invalid("batch_size", batch, "one whose last batch has two samples or more, to be normalised")
 
 
 def _normalised(layer: nn.Module, norm: nn.Module, activation: str = "relu") -> list[nn.Module]:

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from vaelib.divergences import Noise
 from vaelib.models.latents import Latent
@@ -148,6 +149,10 @@ class ObjectiveModule(Built, ABC):
 
     def report(self) -> dict[str, Tensor]:
         """Numbers that belong into a run's history, such as a skew: each of shape ``()``."""
+        return {}
+
+    def measured(self, q: Distribution, p: Distribution) -> dict[str, float]:
+        """What belongs into the history of the test samples' posteriors, beside the terms."""
         return {}
 
     def project_(self) -> None:

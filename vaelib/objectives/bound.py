@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from vaelib.divergences import Divergence, DivergenceModule, Noise, ReverseKL, reverse_kl
 from vaelib.models.latents import Latent
@@ -102,6 +103,10 @@ class BoundModule(ObjectiveModule):
     def report(self) -> dict[str, Tensor]:
         """The divergence's."""
         return self.divergence.report()
+
+    def measured(self, q: Distribution, p: Distribution) -> dict[str, float]:
+        """The divergence's."""
+        return self.divergence.measured(q, p)
 
     def project_(self) -> None:
         """Project the divergence's parameters."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pandas as pd
 from safetensors.torch import load, save
@@ -17,9 +17,7 @@ from torch import Tensor
 
 from vaelib import files
 from vaelib.errors import UserError
-
-Observation: TypeAlias = pd.DataFrame | dict[str, Tensor]
-"""What an observer saw: a table, or tensors by name."""
+from vaelib.measures.base import Observation
 
 _MANIFEST = "manifest.json"
 _OBSERVED = "observations/"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from vaelib.measures.base import Observation
 from vaelib.runs import bundle
-from vaelib.runs.bundle import Damaged, Observation
+from vaelib.runs.bundle import Damaged
 from vaelib.runs.store import SCHEMA
 
 

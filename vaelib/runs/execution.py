@@ -16,7 +16,6 @@ import torch
 
 from vaelib import __version__, measures, training
 from vaelib import data as datasets
-from vaelib.divergences import optimal_skew
 from vaelib.measures import Observation, Observed, Observer
 from vaelib.objectives import Trainee
 from vaelib.provenance import commit
@@ -42,7 +41,7 @@ class Options:
     store
         The folder of the run store.
     fingerprints
-        Of data whose name does not fix what they hold.
+        Of the files of data whose name does not fix what they hold; None for others.
     device, threads
         A torch device, and how many threads a run computes with.
     weights
@@ -69,7 +68,7 @@ class Options:
             return "forced"
         if entry.provenance["schema"] != SCHEMA:
             return "code schema changed"
-        if self.fingerprints[job.experiment.data] not in (None, entry.provenance.get("data")):
+        if self.fingerprints[job.experiment.data] != entry.provenance.get("files"):
             return "data changed"
         return None if {o.key for o in job.observers} <= entry.observed else "to be observed"
 
@@ -194,7 +193,7 @@ class _Run:
         return Checkpoint(epoch, self.history, self.seen, self.seconds, state)
 
     def measure(self, trainee: Trainee, epoch: int, row: dict[str, float]) -> None:
-        """Add an epoch to the history: what training saw, what the test set shows, and the optimal skew."""
+        """Add an epoch to the history: what training saw, and what the test set shows."""
         e = self.experiment
         trainee.eval()
         noise = training.generator(self.device, e.seed, "test")
@@ -205,9 +204,7 @@ class _Run:
         seen = {n if n == "seconds" or n in reported else f"train_{n}": v for n, v in row.items()}
         entry = {"epoch": epoch, **reported, **seen, **{f"test_{name}": value for name, value in tested.items()}}
         q, p = measures.posterior(trainee.vae, self.inputs), trainee.vae.prior
-        if "skew" in reported:
-            form = getattr(trainee.objective, "divergence").form
-            entry["optimal_skew"] = float(optimal_skew(q, p, form))
+        entry |= trainee.objective.measured(q, p)
         if (category := measures.category(q)) is not None:
             entry |= {f"category_{name}": value for name, value in measures.category_table(category).items()}
         self.history.append(entry)
@@ -260,6 +257,7 @@ class _Run:
             "stack": stack,
             "seconds": self.seconds,
             "data": self.data.fingerprint,
+            "files": options.fingerprints[self.experiment.data],
             "shape": list(self.data.shape),
             "blocks": [list(block) for block in self.data.blocks],
         }

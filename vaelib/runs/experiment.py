@@ -8,7 +8,6 @@ from pydantic import Field
 from vaelib import data as datasets
 from vaelib.data import Block, Dataset
 from vaelib.divergences import MMD, DualGeometricJS, ForwardKL, GeometricJS, Learned
-from vaelib.errors import Invalid
 from vaelib.models import VAE, BernoulliLikelihood, Burgess, Gaussian, Latent, Likelihood, Network, initialise
 from vaelib.models.networks import Shape
 from vaelib.objectives import Bound, Objective, Site, Trainee

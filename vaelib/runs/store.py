@@ -24,9 +24,10 @@ from torch import Tensor
 
 from vaelib import files, paths
 from vaelib.errors import UserError
+from vaelib.measures.base import Observation
 from vaelib.parts import key_of
 from vaelib.runs import bundle
-from vaelib.runs.bundle import Damaged, Observation
+from vaelib.runs.bundle import Damaged
 
 SCHEMA = 2
 """Raised by one when code changes so that the same experiment gives other numbers: older entries are run anew."""
@@ -362,13 +363,15 @@ class Store:
         for pattern in ("[0-9a-f][0-9a-f]/*", "checkpoints/*", f"{files.DRAFT}*"):
             for path in sorted(self.folder.glob(pattern)):
                 owner = path.name.removeprefix(files.DRAFT).split(".")[0]
-                with suppress(Busy), self.lock(owner, wait=False):
+                with suppress(Busy, FileNotFoundError), self.lock(owner, wait=False):  # its owner may have ended by now
                     entry = None if path.parent.name == "checkpoints" else self.get(path.stem)
                     if path.is_dir():  # a draft, or a run of the first schema
                         shutil.rmtree(path)
                     elif path.parent.name == "checkpoints" or (entry and entry.provenance["schema"] < SCHEMA):
                         path.unlink()
-                    removed += not path.exists()
+                    else:
+                        continue
+                    removed += 1
         for file in self.folder.glob("locks/*.lock"):
             with suppress(Busy), self.lock(file.stem, wait=False):
                 file.unlink()  # whoever waits for it notices, and makes a new one

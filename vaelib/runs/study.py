@@ -15,8 +15,8 @@ from vaelib import data as datasets
 from vaelib.errors import Invalid, UserError
 from vaelib.measures import Observer
 from vaelib.runs import execution
-from vaelib.runs.execution import Job, Options
 from vaelib.runs.checkpoint import Checkpoint
+from vaelib.runs.execution import Job, Options
 from vaelib.runs.experiment import Experiment
 from vaelib.runs.store import Entry, Store
 
@@ -81,8 +81,9 @@ class Study(_Labelled):
     Examples
     --------
     >>> from vaelib import Bound, DualGeometricJS, Experiment, Learned, Study
+    >>> starts = {a: Bound(DualGeometricJS(Learned(a))) for a in (0.1, 0.9)}
     >>> study = Study(
-    ...     {(a, s): Experiment(objective=Bound(DualGeometricJS(Learned(a))), seed=s) for a in (0.1, 0.9) for s in (0, 1)},
+    ...     {(a, s): Experiment(objective=objective, seed=s) for a, objective in starts.items() for s in (0, 1)},
     ...     names=("start", "seed"),
     ... )
     >>> study[0.9, 1].seed
@@ -101,7 +102,9 @@ class Study(_Labelled):
             names = list(pairs[0][0]) if pairs else names
             experiments = {tuple(label.get(name) for name in names): e for label, e in pairs}
             if len(experiments) < len(pairs) or any(set(label) != set(names) for label, _ in pairs):
-                raise Invalid("experiments", [label for label, _ in pairs], f"labelled with {', '.join(names)}, all different")
+                raise Invalid(
+                    "experiments", [label for label, _ in pairs], f"labelled with {', '.join(names)}, all different"
+                )
         labels = {label if isinstance(label, tuple) else (label,): e for label, e in experiments.items()}
         for label in labels:
             if len(label) != len(names):
@@ -140,9 +143,7 @@ class Results(_Labelled):
         return [entry.key for entry in self.values()]
 
     def _table(self, parts: Callable[[Entry], pd.DataFrame]) -> pd.DataFrame:
-        tables = [
-            parts(entry).assign(**dict(zip(self.names, label)), key=entry.key) for label, entry in self.items()
-        ]
+        tables = [parts(entry).assign(**dict(zip(self.names, label)), key=entry.key) for label, entry in self.items()]
         columns = [*self.names, "key"]
         whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
         return whole[[*columns, *(c for c in whole if c not in columns)]]
@@ -150,18 +151,12 @@ class Results(_Labelled):
     @property
     def history(self) -> pd.DataFrame:
         """One row a run and epoch: labels, ``key``, the history's columns, and ``-elbo`` of the test samples (nats)."""
-        return self._table(
-            lambda entry: entry.history.assign(**{"-elbo": lambda t: t["test_distortion"] + t["test_rate"]})
-        )
+        return self._table(_history)
 
     @property
     def final(self) -> pd.DataFrame:
         """The last epoch of each run, and ``active_latents``."""
-
-        def last(entry: Entry) -> pd.DataFrame:
-            return entry.history.tail(1).assign(active_latents=entry.metrics["active_latents"])
-
-        return self._table(last).assign(**{"-elbo": lambda t: t["test_distortion"] + t["test_rate"]})
+        return self._table(lambda e: _history(e).tail(1).assign(active_latents=e.metrics["active_latents"]))
 
     @property
     def latent_rates(self) -> pd.DataFrame:
@@ -195,6 +190,11 @@ class Results(_Labelled):
         if missing := [key[:12] for key, o in found.items() if o is None]:
             raise UserError(f"observer: {observer.kind!r} did not see {len(missing)} of the runs, {missing[0]} first")
         return found
+
+
+def _history(entry: Entry) -> pd.DataFrame:
+    table = entry.history
+    return table.assign(**{"-elbo": table["test_distortion"] + table["test_rate"]})
 
 
 def train(

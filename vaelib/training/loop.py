@@ -115,8 +115,8 @@ class Training:
         Returns
         -------
         list of dict
-            For each member the mean of each term over the epoch, what the objective reports at its end (a skew), and the
-            seconds it took (a stack's time is shared out evenly).
+            For each member the mean of each term over the epoch, what the objective reports at its end (a skew), and
+            the seconds it took (a stack's time is shared out evenly).
 
         Raises
         ------
