@@ -19,9 +19,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from vaelib import datasets, training
-from vaelib.experiments import Experiment
-from vaelib.vae import pixels
+from vaelib import Adam, Experiment, data, training
+from vaelib.models import pixels
 
 ROUNDS, EPOCHS, BATCH = 5, 2, 64
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -29,7 +28,7 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 
 def ours(network: str, batch: int, seed: int = 0) -> Callable[[], int]:
     """Vaelib's own loop; a call trains for some epochs and returns how many images that were."""
-    images = datasets.load("mnist5k").train
+    images = data.load("mnist5k").train
     e = Experiment(network=network, batch_size=batch, seed=seed)
     loop = training.Training(
         [e.build((1, 32, 32))],
@@ -37,8 +36,7 @@ def ours(network: str, batch: int, seed: int = 0) -> Callable[[], int]:
         images,
         batch_size=batch,
         epochs=10**6,
-        learning_rate=1e-4,
-        skew_learning_rate=0.0,
+        optimiser=Adam(),
     )
 
     def run() -> int:
@@ -105,7 +103,7 @@ def plain_bodies(network: str) -> tuple[nn.Module, nn.Module]:
 
 def plain_loop(network: str, batch: int) -> Callable[[], int]:
     """A DataLoader, Adam and a few lines, as in most public VAE code."""
-    images = datasets.load("mnist5k").train.float() / 255
+    images = data.load("mnist5k").train.float() / 255
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images), batch, shuffle=True)
     vae = PlainVAE(*plain_bodies(network))
     adam = torch.optim.Adam(vae.parameters(), lr=1e-4)
@@ -155,7 +153,7 @@ def pythae(network: str, batch: int) -> Callable[[], int]:
         def forward(self, z):
             return ModelOutput(reconstruction=self.body(z).sigmoid())
 
-    images = pixels(datasets.load("mnist5k").train)
+    images = pixels(data.load("mnist5k").train)
     config = VAEConfig(input_dim=(1, 32, 32), latent_dim=10, reconstruction_loss="bce")
     folder = tempfile.mkdtemp(prefix="bench-")
     trainer = BaseTrainer(

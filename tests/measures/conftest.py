@@ -5,7 +5,9 @@ import torch
 from torch import nn
 from torch.distributions import Independent, MultivariateNormal, Normal
 
-from vaelib.models import VAE, Gaussian
+from vaelib.measures import Observed
+from vaelib.models import VAE, Gaussian, pixels
+from vaelib.objectives import Bound, Trainee
 
 NOISE = 0.5
 WEIGHTS = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
@@ -38,6 +40,18 @@ def ppca():
         decoder.weight = nn.Parameter(weights)
         vae = VAE(Exact(weights, **wrong), decoder, Gaussian(2).build(), lambda o: Independent(Normal(o, NOISE), 1))
         return vae, MultivariateNormal(torch.zeros(6), weights @ weights.T + NOISE**2 * torch.eye(6))
+
+    return make
+
+
+@pytest.fixture
+def observed():
+    """What an observer sees of a model that is made by hand, with data of its own."""
+
+    def make(vae, data, seed=0):
+        objective = Bound().build(None)
+        noise, inputs = torch.Generator().manual_seed(seed), pixels(data.test)
+        return Observed(Trainee(vae.eval(), objective.eval()), data, inputs, None, seed, noise)
 
     return make
 

@@ -1,6 +1,7 @@
 """The mutual information regulariser: its bound against channels of known information, and its training."""
 
 import math
+from math import sqrt
 
 import pytest
 import torch
@@ -8,10 +9,11 @@ from torch import nn
 from torch.distributions import Independent, Normal, OneHotCategorical
 
 from vaelib.divergences import MMD, ForwardKL, GeometricJS, Learned
-from vaelib.measures import variational_bound
+from vaelib.errors import Invalid
+from vaelib.measures import InformationBound, variational_bound
 from vaelib.models import VAE, BernoulliLikelihood, Category, Gaussian, Joint, Relaxation
 from vaelib.objectives import Bound, Information, InformationModule
-from vaelib.runs import Experiment
+from vaelib.runs import Experiment, Study
 from vaelib.training import Adam, Training, derive
 
 IMAGES = (torch.rand(96, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 255).to(torch.uint8)
@@ -267,3 +269,111 @@ def test_a_code_that_is_ignored_has_no_information():
     torch.manual_seed(0)
     start = module(nn.Linear(4, 4), "category", range(4))
     assert abs(variational_bound(vae, start, x, x, sampled=True)["bound"]) < 0.02
+
+
+def mixture_entropy(mean, sd):
+    """Of the equal mixture of these Gaussians in one dimension, by integration on a grid."""
+    grid = torch.linspace(-8, 8, 20_001, dtype=torch.float64)
+    log_p = Normal(mean, sd).log_prob(grid[:, None]).logsumexp(1) - math.log(len(mean))
+    return -torch.trapezoid(log_p.exp() * log_p, grid).item()
+
+
+@pytest.mark.parametrize("draws", [1, 2, 8])
+def test_the_aggregates_entropy_is_the_same_with_any_number_of_draws(draws):
+    """Against the entropy of the mixture of the batch's posteriors, within five standard errors."""
+    n, g = 300, torch.Generator().manual_seed(0)
+    mean, sd = torch.randn(n, 3, generator=g), 0.1 + 0.3 * torch.rand(n, 3, generator=g)
+    q = Independent(Normal(mean, sd), 1)
+    z = (mean + sd * torch.randn(draws, n, 3, generator=g)).flatten(0, 1)
+    found = module(nn.Identity(), "gaussian", [1], entropy="aggregate").code_entropy(q, z).item()
+    assert found == pytest.approx(
+        mixture_entropy(mean[:, 1].double(), sd[:, 1].double()), abs=5 * 0.8 / sqrt(n * draws)
+    )
+
+
+@pytest.mark.parametrize("entropy", ["prior", "aggregate"])
+@pytest.mark.parametrize("about", ["category", (0, 2)])
+def test_the_information_of_a_batch_does_not_grow_with_the_draws(about, entropy):
+    """Of a whole objective; the old code's log(draws) would add 0.69 and 2.08 nats."""
+    latent = Joint((Gaussian(3), Category(4, Relaxation())))
+    x, found = IMAGES.float() / 255, {}
+    for draws in (1, 2, 8):
+        objective = Bound(draws=draws, information=Information(about, entropy=entropy))
+        trainee = Experiment(network="mlp", latent=latent, objective=objective).build((1, 32, 32))
+        noise = trainee.objective.noise(trainee.vae, x.shape, torch.Generator().manual_seed(0))
+        found[draws] = trainee(x, noise, torch.tensor(0.0))["information"].mean().item()
+    assert found[2] == pytest.approx(found[1], abs=0.4)
+    assert found[8] == pytest.approx(found[2], abs=0.4)
+
+
+@pytest.mark.parametrize("categorical", [True, False])
+def test_q_is_scored_in_evaluation_mode(categorical):
+    """Batch normalisation must not look at the test set: the score of two parts is the mean of their scores.
+
+    The codes are certain, so that nothing else changes with the order of the samples.
+    """
+    classes = torch.arange(400) % 4
+    x = nn.functional.one_hot(classes, 4).float()
+    if categorical:
+        vae, part, places, width = category_channel(0.8), Information(), range(4), 4
+    else:
+        vae, part, places, width = certain_channel(), Information((0, 1)), range(2), 4
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, width))
+    start = InformationModule(part, network, list(places))
+
+    def paper(test):
+        return variational_bound(vae, start, x, test, epochs=2)["paper"]
+
+    first, second = x[classes < 1], x[classes >= 1]
+    whole = paper(torch.cat([first, second]))
+    assert whole == pytest.approx((paper(first) + 3 * paper(second)) / 4, abs=1e-4)
+    assert paper(first) == pytest.approx(paper(first[:1]), abs=1e-4), "one sample alone is scored as beside its like"
+
+
+def certain_channel():
+    """A VAE whose Gaussian codes are as good as without noise: the first two numbers of x, and two zeros beside them."""
+    encoder, decoder = nn.Linear(4, 4), nn.Linear(2, 4)
+    with torch.no_grad():
+        encoder.weight.copy_(torch.eye(4)[:, :4] * torch.tensor([1.0, 1.0, 0.0, 0.0]))
+        encoder.bias.copy_(torch.tensor([0.0, 0.0, -30.0, -30.0]))
+        decoder.weight.copy_(torch.eye(4)[:, :2])
+        decoder.bias.zero_()
+    return VAE(encoder, decoder, Gaussian(2).build(), lambda o: Independent(Normal(o, 1.0), 1))
+
+
+LATENT = Joint((Gaussian(3), Category(4, Relaxation()), Gaussian(2)))
+
+
+def test_places_are_those_of_the_part_in_the_code():
+    assert Information().places(LATENT) == [3, 4, 5, 6]
+    assert Information((0, 7)).places(LATENT) == [0, 7]
+    assert Information().places(Category(5)) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("about", "latent"),
+    [
+        ((3,), LATENT),
+        ((9,), LATENT),
+        ((0, 0), LATENT),
+        ("category", Gaussian(3)),
+        ("category", Joint((Category(3), Category(3)))),
+        ((0,), Category(3)),
+    ],
+)
+def test_a_part_that_the_latent_does_not_have_is_refused(about, latent):
+    with pytest.raises(Invalid, match="information.about: ") as caught:
+        Information(about).places(latent)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(Invalid, match="about|relaxation"):
+        Experiment(network="mlp", latent=latent, objective=Bound(information=Information(about)))
+
+
+def test_the_observer_starts_a_q_of_its_own(tiny, store):
+    e = Experiment(data=tiny, network="mlp", latent=Gaussian(2), epochs=1)
+    observer = InformationBound(Information((0,)), epochs=2)
+    row = Study({0: e}, observe=[observer]).run(store=store, device="cpu").observed(observer).iloc[0]
+    assert row["epochs"] <= 2
+    assert math.isfinite(row["bound"])
+    assert row["paper"] >= row["bound"] - 0.2, "the prior's entropy is about the larger one"

@@ -15,7 +15,7 @@ MultivariateNormal, Categorical, OneHotCategorical or Bernoulli, Independent of 
 family whose geometry is registered (:func:`register_geometry`).
 """
 
-from vaelib.divergences import gaussian as _gaussian  # registers the geometry of Gaussians
+from vaelib.divergences import gaussian
 from vaelib.divergences.base import Divergence, DivergenceModule, Noise, Sampler
 from vaelib.divergences.families import (
     Geometry,
@@ -43,41 +43,3 @@ from vaelib.divergences.forms import (
 from vaelib.divergences.mmd import MMD, MomentsMMD, mmd, moment_rows
 from vaelib.divergences.sampling import sample
 from vaelib.divergences.skew import Fixed, Learned, Newton, Skew, SkewModule, optimal_skew
-
-__all__ = [
-    "FORMS",
-    "MMD",
-    "Divergence",
-    "DivergenceModule",
-    "DualGeometricJS",
-    "ExtendedGeometricJS",
-    "Fixed",
-    "ForwardKL",
-    "GeometricJS",
-    "Geometry",
-    "Learned",
-    "MomentsMMD",
-    "Newton",
-    "Noise",
-    "Product",
-    "ResistorAverage",
-    "ReverseKL",
-    "Sampler",
-    "Skew",
-    "SkewForm",
-    "SkewLike",
-    "SkewModule",
-    "dual_geometric_js",
-    "extended_geometric_js",
-    "forward_kl",
-    "geometric_js",
-    "geometric_mean",
-    "mmd",
-    "moment_rows",
-    "optimal_skew",
-    "register_geometry",
-    "resistor_average",
-    "reverse_kl",
-    "sample",
-]
-del _gaussian

@@ -15,32 +15,3 @@ from vaelib.models.likelihoods import BalancedLikelihood, BernoulliLikelihood, G
 from vaelib.models.networks import CNC, MLP, XVAE, Body, Burgess, Dropout, Network, NormalisedConvolutions, initialise
 from vaelib.models.ppca import ppca
 from vaelib.models.vae import VAE, distortion_of, pixels
-
-__all__ = [
-    "CNC",
-    "MLP",
-    "VAE",
-    "XVAE",
-    "BalancedLikelihood",
-    "BernoulliLikelihood",
-    "Bits",
-    "Body",
-    "Burgess",
-    "Category",
-    "Discrete",
-    "Dropout",
-    "Gaussian",
-    "GaussianLikelihood",
-    "Joint",
-    "Latent",
-    "LatentModule",
-    "Likelihood",
-    "Network",
-    "NormalisedConvolutions",
-    "Point",
-    "Relaxation",
-    "distortion_of",
-    "initialise",
-    "pixels",
-    "ppca",
-]

@@ -13,24 +13,3 @@ from vaelib.objectives.estimators import (
     VarianceLoss,
 )
 from vaelib.objectives.information import Information, InformationModule
-
-__all__ = [
-    "Bound",
-    "BoundModule",
-    "Draws",
-    "Estimator",
-    "EstimatorModule",
-    "Hybrid",
-    "Information",
-    "InformationModule",
-    "LeaveOneOut",
-    "Objective",
-    "ObjectiveModule",
-    "SampledRate",
-    "Score",
-    "Site",
-    "Terms",
-    "Trainee",
-    "VarianceLoss",
-    "corrupt",
-]

@@ -4,5 +4,3 @@ from vaelib.runs.execution import Job, trained
 from vaelib.runs.experiment import COMPARED, Experiment
 from vaelib.runs.store import Entry, Store
 from vaelib.runs.study import Results, Study, train
-
-__all__ = ["COMPARED", "Entry", "Experiment", "Job", "Results", "Store", "Study", "train", "trained"]

@@ -3,16 +3,3 @@
 from vaelib.training.loop import BLOCK, Adam, NonFiniteLoss, State, Training
 from vaelib.training.machine import derive, generator, keep_freed_memory, threads
 from vaelib.training.stack import Stack
-
-__all__ = [
-    "BLOCK",
-    "Adam",
-    "NonFiniteLoss",
-    "Stack",
-    "State",
-    "Training",
-    "derive",
-    "generator",
-    "keep_freed_memory",
-    "threads",
-]
