@@ -175,7 +175,7 @@ def test_each_category_takes_the_place_of_the_own(transparent):
     torch.testing.assert_close(found[:, :, 2:5], 10 * torch.eye(3).expand(2, 3, 3))
     torch.testing.assert_close(found[:, :, [0, 1, 5]], 10 * mean[:, None, [0, 1, 5]].expand(2, 3, 3))
     with pytest.raises(TypeError, match="category_traversal: the latent needs one category"):
-        measures.CategoryTraversal().observe(transparent(Gaussian(2)))
+        measures.CategoryTraversal((0,)).observe(transparent(Gaussian(2)))
 
 
 @torch.no_grad()

@@ -100,7 +100,7 @@ def test_a_gaussian_beside_a_category_against_the_mixture_that_it_is():
     encoder, decoder = torch.nn.Linear(5, latent.outputs).double(), torch.nn.Linear(5, 5).double()
     for p in (*encoder.parameters(), *decoder.parameters()):
         p.copy_(0.5 * torch.randn(p.shape, generator=g, dtype=torch.float64))
-    vae = VAE(encoder, decoder, latent, lambda o: Independent(Normal(o, 0.8), 1))
+    vae = VAE(encoder, decoder, latent.double(), lambda o: Independent(Normal(o, 0.8), 1))
     w = decoder.weight[:, :2]
     covariance = w @ w.T + 0.64 * torch.eye(5, dtype=torch.float64)
     truth = MixtureSameFamily(

@@ -332,7 +332,7 @@ def test_q_is_scored_in_evaluation_mode(categorical):
 
 
 def certain_channel():
-    """A VAE whose Gaussian codes are as good as without noise: the first two numbers of x, and two zeros beside them."""
+    """A VAE whose Gaussian codes are as good as without noise: the first two numbers of x."""
     encoder, decoder = nn.Linear(4, 4), nn.Linear(2, 4)
     with torch.no_grad():
         encoder.weight.copy_(torch.eye(4)[:, :4] * torch.tensor([1.0, 1.0, 0.0, 0.0]))
@@ -363,10 +363,10 @@ def test_places_are_those_of_the_part_in_the_code():
     ],
 )
 def test_a_part_that_the_latent_does_not_have_is_refused(about, latent):
-    with pytest.raises(Invalid, match="information.about: ") as caught:
+    with pytest.raises(Invalid, match=r"information\.about: ") as caught:
         Information(about).places(latent)
     assert "\n" not in str(caught.value)
-    with pytest.raises(Invalid, match="about|relaxation"):
+    with pytest.raises(Invalid, match=r"about|relaxation"):
         Experiment(network="mlp", latent=latent, objective=Bound(information=Information(about)))
 
 

@@ -50,7 +50,7 @@ def test_it_is_taken_before_and_after_every_epoch(tiny, store):
 
 @pytest.mark.parametrize("points", [0, 1, 10_001, 2.5, None])
 def test_a_grid_has_two_ends(points):
-    with pytest.raises(Invalid, match="points: .* it has to be a whole number from 2 to 10000"):
+    with pytest.raises(Invalid, match=r"points: .* it has to be a whole number from 2 to 10000"):
         Landscape(points)
 
 

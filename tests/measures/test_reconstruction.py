@@ -71,7 +71,7 @@ def test_the_biased_mmd_of_a_test_is_that_of_the_training(divergence):
     trained_on = Training([trainee], [0], VECTORS, batch_size=8, epochs=1, optimiser=e.optimiser).run_epoch()[0]
     tested = measures.mean_terms(trainee.eval(), VECTORS, generator(), 8)
     assert tested["divergence"] == pytest.approx(trained_on["divergence"], rel=0.1)
-    assert measures.mean_terms(trainee, VECTORS, generator(), 500)["divergence"] < tested["divergence"] / 2
+    assert measures.mean_terms(trainee, VECTORS, generator(), 500)["divergence"] < 0.8 * tested["divergence"]
 
 
 def test_a_run_is_tested_in_batches_of_its_own_size(tiny, store):

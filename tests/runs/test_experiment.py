@@ -145,10 +145,7 @@ def test_what_differs_has_another_key():
             for o in (Bound(weight=2.0), Bound(capacity=3.0), Bound(corruption=1.0), Bound(draws=2))
         ),
         *(Experiment(objective=Bound(GeometricJS(s))) for s in (0.1, Learned(0.1), Learned(0.1, 1.0), Newton(0.1))),
-        *(
-            Experiment(objective=o)
-            for o in (Score(draws=4), Hybrid(draws=4), Hybrid(draws=4, proposal=0.5))
-        ),
+        *(Experiment(objective=o) for o in (Score(draws=4), Hybrid(draws=4), Hybrid(draws=4, proposal=0.5))),
         *(
             Experiment(objective=Bound(information=Information((1, 2), w, e)))
             for w, e in ((1.0, "prior"), (3.0, "prior"))

@@ -107,6 +107,12 @@ def test_labels_may_be_mappings_or_single_values_and_have_to_fit():
         Study([pairs[0], ({"form": "kl"}, Experiment())])
 
 
+def test_a_label_does_not_hide_a_column(some, store):
+    results = Study({0.1: some()[0.1, 0]}, names=["skew"]).run(store=store)
+    with pytest.raises(Invalid, match="names: 'skew' is not allowed"):
+        _ = results.history
+
+
 def test_an_empty_study_has_empty_tables(store):
     results = Study({}, names=("seed",)).run(store=store)
     assert len(results) == len(results.history) == len(results.final) == 0

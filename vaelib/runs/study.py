@@ -116,10 +116,15 @@ class Study(_Labelled):
         """The part of it with these labels; a list stands for any of its values."""
         return Study(self._chosen(labels), names=self.names, observe=self.observe)
 
+    @property
+    def jobs(self) -> list[Job]:
+        """What there is to do: with those of other studies for :func:`train`, to do all of it at once."""
+        return [Job(e, self.observe) for e in self.values()]
+
     def run(self, **options: Any) -> "Results":
         """Train what the store does not hold, and give all of it; the options are those of :func:`train`."""
         store = options.pop("store", None) or Store()
-        train([Job(e, self.observe) for e in self.values()], store=store, **options)
+        train(self.jobs, store=store, **options)
         return Results(self.names, {label: _stored(store, e) for label, e in self.items()})
 
 
@@ -143,8 +148,12 @@ class Results(_Labelled):
         return [entry.key for entry in self.values()]
 
     def _table(self, parts: Callable[[Entry], pd.DataFrame]) -> pd.DataFrame:
-        tables = [parts(entry).assign(**dict(zip(self.names, label)), key=entry.key) for label, entry in self.items()]
-        columns = [*self.names, "key"]
+        columns, tables = [*self.names, "key"], []
+        for label, entry in self.items():
+            part = parts(entry)
+            if taken := set(columns) & set(part.columns):
+                raise Invalid("names", taken.pop(), "another name than those of the table's own columns")
+            tables.append(part.assign(**dict(zip(columns, (*label, entry.key)))))
         whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
         return whole[[*columns, *(c for c in whole if c not in columns)]]
 
