@@ -34,8 +34,7 @@ from vaelib.divergences.families import Geometry, register_geometry
 from vaelib.measures.base import posterior
 from vaelib.models.vae import distortion_of
 from vaelib.parts import Count, NotNegative, Positive, Share
-from vaelib.runs import execution
-from vaelib.runs import study as study_module
+from vaelib.runs import execution, schedule
 
 
 class Jeffreys(Divergence):
@@ -198,7 +197,7 @@ def test_a_new_strategy_trains_is_stored_and_found_again(family, tiny, store, ca
 def test_a_new_strategy_trains_in_a_stack(family, tiny, store, tmp_path):
     study = Study(dict(enumerate(NEW[family](tiny))))
     alone = study.run(store=store, workers=1)
-    (group,) = study_module._stacks([execution.Job(e) for e in study.values()], store)
+    (group,) = schedule._stacks([execution.Job(e) for e in study.values()], store)
     from vaelib import data
 
     options = execution.Options(tmp_path / "stacked", {tiny: data.fingerprint(tiny)}, "cpu")

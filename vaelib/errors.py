@@ -45,4 +45,5 @@ def _shown(value: object) -> str:
         text = repr(value)
     except ValueError:  # Python refuses to write out whole numbers of more than 4,300 digits
         text = f"a whole number of {value.bit_length()} bits" if isinstance(value, int) else type(value).__name__
+    text = " ".join(map(str.strip, text.splitlines()))  # an array's is of several lines
     return text if len(text) <= 80 else f"{text[:77]}..."

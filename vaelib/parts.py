@@ -26,6 +26,7 @@ _MOST = 2**31
 
 Count = Annotated[int, Field(ge=1, le=_MOST)]
 Several = Annotated[int, Field(ge=2, le=_MOST)]
+Index = Annotated[int, Field(ge=0, le=_MOST)]
 NotNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -48,10 +49,12 @@ class Part(BaseModel):
     tensors: ClassVar[tuple[str, ...]] = ()
     """Fields that are tensors in the module that is built: what a stack of models may vary."""
 
-    def __init__(self, *values: Any, **fields: Any):
+    def __init__(self, /, *values: Any, **fields: Any):
         names = self._order()
         if len(values) > len(names):
             raise Invalid(type(self).__name__, values, f"given at most {len(names)} values: {', '.join(names)}")
+        if twice := [name for name in names[: len(values)] if name in fields]:
+            raise Invalid(twice[0], fields[twice[0]], "given once: it is there by position already")
         given = {**dict(zip(names, values)), **fields}
         try:
             super().__init__(**{name: _plain(value) for name, value in given.items()})
@@ -136,7 +139,7 @@ class Family(Part, ABC):
         """
         if isinstance(value, cls):
             return value
-        fields = dict(value) if isinstance(value, dict) else {"kind": value}
+        fields = {str(n): v for n, v in value.items()} if isinstance(value, dict) else {"kind": value}
         kind = fields.pop("kind", None)
         if not isinstance(kind, str) or kind not in cls.kinds:
             raise Invalid("", value, f"one of {', '.join(cls.kinds)}")
@@ -195,11 +198,13 @@ def _bound(metadata: tuple[Any, ...], kind: type[Any], name: str) -> float | Non
 
 
 def _plain(value: Any) -> Any:
-    """Numpy's numbers as Python's, lists as tuples, and one zero."""
+    """Numpy's numbers as Python's, lists as tuples, names as text, and one zero."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, list | tuple):
         return tuple(map(_plain, value))
+    if isinstance(value, dict):
+        return {str(name): _plain(v) for name, v in value.items()}
     return 0.0 if isinstance(value, float) and value == 0 else value
 
 

@@ -27,9 +27,8 @@ from vaelib import (
 from vaelib import data as datasets
 from vaelib.errors import Invalid, UserError
 from vaelib.measures import Errors, Landscape, Reconstructions, Samples, reconstruction_error
-from vaelib.runs import Job, execution, train
+from vaelib.runs import Job, execution, schedule, train
 from vaelib.runs import store as store_module
-from vaelib.runs import study as study_module
 from vaelib.training import NonFiniteLoss
 
 NAMES = ("start", "seed")
@@ -221,7 +220,7 @@ def test_dropout_depends_on_the_runs_seed_alone(tmp_path):
         threaded = study.run(store=Store(tmp_path / "b"), workers=3)
     pd.testing.assert_frame_equal(bits(threaded), bits(alone), check_exact=True)
     stacked = Store(tmp_path / "c")
-    (group,) = study_module._stacks([Job(e) for e in study.values()], stacked)
+    (group,) = schedule._stacks([Job(e) for e in study.values()], stacked)
     options = _options(stacked, cohort("cnc"))
     assert list(execution.do(group, options, [])) == [3, 3]
     found = study.run(store=stacked)
@@ -235,7 +234,7 @@ def test_a_stack_is_close_to_runs_alone(some, tmp_path):
     study = some([Errors()])
     alone = study.run(store=Store(tmp_path / "a"), workers=1)
     store = Store(tmp_path / "b")
-    for group in study_module._stacks([Job(e, study.observe) for e in study.values()], store):
+    for group in schedule._stacks([Job(e, study.observe) for e in study.values()], store):
         assert len(group) == 4
         list(execution.do(group, _options(store, study[0.1, 0]), []))
     stacked = study.run(store=store)
@@ -260,10 +259,10 @@ def test_a_study_runs_on_the_backend_that_the_user_sets(some, tmp_path):
 
 def test_stacks_hold_what_can_share_a_step(some, store):
     same, other = [[Job(e) for e in some(network=n).values()] for n in ("mlp", "burgess")]
-    groups = study_module._stacks([same[0], other[0], same[1], other[1]], store)
+    groups = schedule._stacks([same[0], other[0], same[1], other[1]], store)
     assert groups == [[same[0], same[1]], [other[0], other[1]]]
     many = [Job(Experiment(seed=seed)) for seed in range(100)]
-    assert [len(g) for g in study_module._stacks(many, store)] == [64, 36]
+    assert [len(g) for g in schedule._stacks(many, store)] == [64, 36]
 
 
 def test_jobs_of_one_experiment_are_united(tiny, store, capsys):

@@ -176,6 +176,8 @@ IMAGE_OBSERVERS = (
     measures.Traversal(images=4, steps=3),
     measures.Separability(neighbours=3),
     measures.GradientNoise((Bound(), Hybrid(draws=2)), samples=4, repeats=2),
+    measures.LossNoise((Bound(), Hybrid(draws=2)), samples=4, repeats=2),
+    measures.PixelDistortion(),
     measures.InformationBound(Information((0,)), epochs=2, sampled=True),
 )
 CATEGORY_OBSERVERS = (

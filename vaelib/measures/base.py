@@ -7,11 +7,10 @@ over. What comes back lies where the model does.
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import pandas as pd
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -24,7 +23,6 @@ Observation: TypeAlias = pd.DataFrame | dict[str, Tensor]
 """What an observer saw: a table, or tensors by name."""
 
 Split = Literal["train", "test"]
-Index = Annotated[int, Field(ge=0)]
 
 _BATCH = 500
 

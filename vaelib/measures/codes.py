@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal, OneHotCategorical
 
 from vaelib.divergences import Product, reverse_kl
-from vaelib.measures.base import Index, Observation, Observed, Observer, Split, batches, decode, posterior
+from vaelib.measures.base import Observation, Observed, Observer, Split, batches, decode, posterior
 from vaelib.measures.landscape import optimal_skews
 from vaelib.models import VAE
-from vaelib.parts import Count, Positive
+from vaelib.parts import Count, Index, Positive
 
 
 @torch.no_grad()

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent
 
-from vaelib.measures.base import Index, Observation, Observed, Observer, Split, batches, decode, posterior
+from vaelib.measures.base import Observation, Observed, Observer, Split, batches, decode, posterior
 from vaelib.models import VAE, pixels
 from vaelib.objectives import Trainee, corrupt
-from vaelib.parts import Count, NotNegative
+from vaelib.parts import Count, Index, NotNegative
 
 
 @torch.no_grad()

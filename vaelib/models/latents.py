@@ -200,7 +200,7 @@ class Relaxation(Part):
 
     tensors = ("temperature", "final")
 
-    def __init__(self, *values: Any, **fields: Any):
+    def __init__(self, /, *values: Any, **fields: Any):
         super().__init__(*values, **fields)
         if self.final == self.temperature:  # one spelling for one meaning
             object.__setattr__(self, "final", None)

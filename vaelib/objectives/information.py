@@ -12,7 +12,7 @@ from torch.func import functional_call
 from vaelib.errors import Invalid
 from vaelib.models.latents import Category, Gaussian, Latent
 from vaelib.objectives.base import Site
-from vaelib.parts import Built, NotNegative, Part
+from vaelib.parts import Built, Index, NotNegative, Part
 
 Entropy = Literal["prior", "aggregate"]
 
@@ -35,7 +35,7 @@ class Information(Part):
     (3, 7)
     """
 
-    about: Literal["category"] | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = "category"
+    about: Literal["category"] | Annotated[tuple[Index, ...], Field(min_length=1)] = "category"
     weight: NotNegative = 1.0
     entropy: Entropy = "prior"
 

@@ -2,5 +2,6 @@
 
 from vaelib.runs.execution import Job, trained
 from vaelib.runs.experiment import COMPARED, Experiment
+from vaelib.runs.schedule import train
 from vaelib.runs.store import Entry, Store
-from vaelib.runs.study import Results, Study, train
+from vaelib.runs.study import Results, Study

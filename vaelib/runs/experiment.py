@@ -56,7 +56,7 @@ class Experiment(Part):
 
     tensors = ("seed",)
 
-    def __init__(self, *values: Any, **fields: Any):
+    def __init__(self, /, *values: Any, **fields: Any):
         super().__init__(*values, **fields)
         datasets.check(self.data)
         self.objective.check(self.latent)
