@@ -26,7 +26,16 @@ from vaelib import (
 )
 from vaelib import data as datasets
 from vaelib.errors import Invalid, UserError
-from vaelib.measures import Errors, Landscape, Reconstructions, Samples, reconstruction_error
+from vaelib.measures import (
+    Categories,
+    Errors,
+    Landscape,
+    Reconstructions,
+    Relapse,
+    Samples,
+    Separability,
+    reconstruction_error,
+)
 from vaelib.runs import Job, execution, schedule, train
 from vaelib.runs import store as store_module
 from vaelib.training import NonFiniteLoss
@@ -309,6 +318,18 @@ def test_data_that_do_not_fit_are_refused_before_any_training(store, tmp_path, m
         Study({0: good, 1: good.replace(likelihood="bernoulli")}).run(store=store)
     with pytest.raises(Invalid, match="network: 'cnc' is not allowed"):
         Study({0: Experiment(network=CNC(), epochs=1)}).run(store=store)
+
+
+def test_an_observer_that_a_run_cannot_have_is_refused_before_any_training(some, store, monkeypatch):
+    monkeypatch.setattr(execution, "do", lambda *a, **k: pytest.fail("trained"))
+    for observer, says in (
+        (Separability(), "observe: 'separability' is not allowed; it has to be one that does without labels"),
+        (Relapse(), "without labels and months"),
+        (Categories(), "without labels and category"),
+        (Reconstructions(images=(0, 40)), "of images below 40, and not of image 40"),
+    ):
+        with pytest.raises(Invalid, match=says):
+            some([observer]).select(start=0.1, seed=0).run(store=store)
 
 
 def test_a_damaged_entry_and_a_damaged_checkpoint_are_named_and_made_anew(some, store):

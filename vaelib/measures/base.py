@@ -7,7 +7,7 @@ over. What comes back lies where the model does.
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import pandas as pd
 import torch
@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vaelib.data import Dataset
-from vaelib.models import VAE, pixels
+from vaelib.errors import Invalid
+from vaelib.models import VAE, Category, Latent, pixels
 from vaelib.objectives import Objective, ObjectiveModule, Site, Trainee
 from vaelib.parts import Count, Family
 
@@ -100,6 +101,31 @@ class Observer(Family):
     """
 
     at: Literal["end", "every"] | tuple[Count, ...] = "end"
+
+    needs: ClassVar[tuple[Literal["labels", "months", "category"], ...]] = ()
+    """What the data, or the latent, must have."""
+
+    def check(self, latent: Latent, data: Dataset) -> None:
+        """Refuse a run that it cannot be of, before that is trained: by what it needs, and by its numbers of images.
+
+        Raises
+        ------
+        Invalid
+            The sentence names the field ``observe``.
+        """
+        has = {
+            "labels": data.train_labels is not None and data.test_labels is not None,
+            "months": data.months is not None,
+            "category": sum(isinstance(leaf, Category) for leaf in latent.leaves) == 1,
+        }
+        if lacking := [need for need in self.needs if not has[need]]:
+            raise Invalid(
+                "observe", self.kind, f"one that does without {' and '.join(lacking)}, as this run has none"
+            )
+        fields = dict(self.fields())
+        images, samples = fields.get("images"), data.train if fields.get("split") == "train" else data.test
+        if isinstance(images, tuple) and max(images, default=0) >= len(samples):
+            raise Invalid("observe", self.kind, f"of images below {len(samples)}, and not of image {max(images)}")
 
     @abstractmethod
     def observe(self, run: Observed) -> Observation:

@@ -185,6 +185,7 @@ class Categories(Observer):
     """The most probable category of each test sample, with its class: columns ``image``, ``label``, ``category``."""
 
     kind = "categories"
+    needs = ("labels", "category")
 
     def observe(self, run: Observed) -> Observation:
         """The table."""
@@ -272,6 +273,7 @@ class CategoryTraversal(Observer):
     """
 
     kind = "category_traversal"
+    needs = ("category",)
 
     images: tuple[Index, ...] = tuple(range(8))
 

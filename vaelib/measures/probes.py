@@ -55,6 +55,7 @@ class Separability(Observer):
     """The :func:`separability` of the classes by the posterior means, in one row."""
 
     kind = "separability"
+    needs = ("labels",)
 
     neighbours: Count = 10
 

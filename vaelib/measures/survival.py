@@ -121,6 +121,7 @@ class Relapse(Observer):
     """
 
     kind = "relapse"
+    needs = ("labels", "months")
 
     def observe(self, run: Observed) -> Observation:
         """The table."""

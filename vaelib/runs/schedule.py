@@ -82,6 +82,8 @@ def train(
         for job in reasons:
             if job.experiment.data == name:
                 job.experiment.check(data)
+                for observer in job.observers:
+                    observer.check(job.experiment.latent, data)
     _announce(len(united) - len(reasons), list(reasons.values()))
     groups = _stacks(list(reasons), store) if options.device != "cpu" else [[job] for job in reasons]
     total = sum(job.experiment.epochs for job in reasons)
