@@ -449,3 +449,11 @@ def test_what_every_field_may_hold_can_be_said(part):
         assert "\n" not in text
         assert "typing" not in text
         assert "<" not in text
+
+
+def test_the_whole_description_names_defaults_too_and_means_the_same():
+    part = Experiment(objective=ob.Bound("geometric_js"))
+    whole = part.canonical(whole=True)
+    assert whole["objective"]["divergence"]["skew"] == {"kind": "fixed", "start": 0.5}
+    assert whole["data"] == "mnist5k"
+    assert Experiment(**whole).key == part.key

@@ -92,9 +92,16 @@ class Part(BaseModel):
         """The same with other values of some fields, validated."""
         return type(self)(**{**dict(self.fields()), **fields})
 
-    def canonical(self) -> dict[str, Any]:
-        """The description as plain values, without what is as by default: one spelling for one meaning."""
-        taken = {n: _written(v) for n, v in self.fields() if v != type(self).model_fields[n].get_default()}
+    def canonical(self, *, whole: bool = False) -> dict[str, Any]:
+        """The description as plain values: one spelling for one meaning.
+
+        Parameters
+        ----------
+        whole
+            With what is as by default, too, which is otherwise left out.
+        """
+        default = {name: info.get_default() for name, info in type(self).model_fields.items()}
+        taken = {n: _written(v, whole) for n, v in self.fields() if whole or v != default[n]}
         return {"kind": self.kind, **taken} if self.kind else taken
 
     @property
@@ -208,10 +215,10 @@ def _plain(value: Any) -> Any:
     return 0.0 if isinstance(value, float) and value == 0 else value
 
 
-def _written(value: Any) -> Any:
+def _written(value: Any, whole: bool) -> Any:
     if isinstance(value, Part):
-        return value.canonical()
-    return [_written(v) for v in value] if isinstance(value, tuple) else value
+        return value.canonical(whole=whole)
+    return [_written(v, whole) for v in value] if isinstance(value, tuple) else value
 
 
 def _structure(value: Any) -> Any:
