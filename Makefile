@@ -24,7 +24,7 @@ paper: $(READY) ## regenerate them at the papers' scale: downloads data sets, wa
 test: unit notebooks ## unit tests, then every notebook against its committed outputs
 
 unit: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2
 
 # From an empty store, so that the numbers are measured anew, and away from the committed figures.
 notebooks: $(READY)

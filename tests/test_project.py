@@ -80,9 +80,7 @@ def test_an_import_points_down_the_floor_plan(name, file):
             parts = node.module.split(".")
             wanted = [parts[1]] if len(parts) > 1 else [a.name for a in node.names if not a.name.startswith("__")]
             for other in wanted:
-                assert other == name or floor[other] < floor[name] or other == "__version__", (
-                    f"{name} imports {other}"
-                )
+                assert other == name or floor[other] < floor[name] or other == "__version__", f"{name} imports {other}"
 
 
 def test_public_names_are_found_lazily():

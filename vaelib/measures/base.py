@@ -119,9 +119,7 @@ class Observer(Family):
             "category": sum(isinstance(leaf, Category) for leaf in latent.leaves) == 1,
         }
         if lacking := [need for need in self.needs if not has[need]]:
-            raise Invalid(
-                "observe", self.kind, f"one that does without {' and '.join(lacking)}, as this run has none"
-            )
+            raise Invalid("observe", self.kind, f"one that does without {' and '.join(lacking)}, as this run has none")
         fields = dict(self.fields())
         images, samples = fields.get("images"), data.train if fields.get("split") == "train" else data.test
         if isinstance(images, tuple) and max(images, default=0) >= len(samples):

@@ -207,7 +207,7 @@ class GradientNoise(Observer):
 
     def observe(self, run: Observed) -> Observation:
         """The table."""
-        x = next(batches(run.vae, run.data.test[: self.samples]))
+        x = next(batches(run.vae, run.data.test[: self.samples], self.samples))
         reference = mean_gradient(run.vae, run.build(Bound(draws=32)), x, max(1, self.repeats // 2), run.generator)
         tables = []
         for part in self.objectives:

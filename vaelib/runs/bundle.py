@@ -163,4 +163,9 @@ def _to_table(content: bytes) -> pd.DataFrame:
     return pd.read_csv(BytesIO(rows), dtype=types, keep_default_na=False, na_values=["nan"])
 
 
-_READERS: dict[str, Callable[[bytes], Any]] = {"json": json.loads, "csv": _to_table, "safetensors": load}
+def _to_tensors(content: bytes) -> dict[str, Tensor]:
+    """Tensors in the order of their names: safetensors keeps none."""
+    return dict(sorted(load(content).items()))
+
+
+_READERS: dict[str, Callable[[bytes], Any]] = {"json": json.loads, "csv": _to_table, "safetensors": _to_tensors}
