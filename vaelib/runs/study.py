@@ -107,6 +107,10 @@ class Study(_Labelled):
         """The part of it with these labels; a list stands for any of its values."""
         return Study(self._chosen(labels), names=self.names, observe=self.observe)
 
+    def observing(self, *observers: Observer) -> "Study":
+        """The same experiments, observed by these in the place of its own observers."""
+        return Study(dict(self), names=self.names, observe=observers)
+
     @property
     def jobs(self) -> list[Job]:
         """What there is to do: with those of other studies for :func:`train`, to do all of it at once."""
