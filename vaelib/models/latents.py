@@ -83,7 +83,18 @@ class LatentModule(Built, ABC):
         return self.sample(distribution, noise)
 
 
-class Gaussian(Latent):
+class _Continuous(Latent):
+    """Latents that are `size` real numbers."""
+
+    size: Count = 10
+
+    @property
+    def width(self) -> int:
+        """The size."""
+        return self.size
+
+
+class Gaussian(_Continuous):
     """A diagonal Gaussian posterior N(mean, diag(exp(log-variance))) with a standard normal prior.
 
     Parameters
@@ -93,13 +104,6 @@ class Gaussian(Latent):
     """
 
     kind = "gaussian"
-
-    size: Count = 10
-
-    @property
-    def width(self) -> int:
-        """The size."""
-        return self.size
 
     def build(self) -> "GaussianLatent":
         """The module."""
@@ -136,7 +140,7 @@ class GaussianLatent(LatentModule):
         return samples
 
 
-class Point(Latent):
+class Point(_Continuous):
     """No noise: the code of a deterministic auto-encoder, in the place of a posterior.
 
     The posterior that is measured, and drawn from after training, is N(code, 1), so that the rate is half the squared
@@ -144,13 +148,6 @@ class Point(Latent):
     """
 
     kind = "point"
-
-    size: Count = 10
-
-    @property
-    def width(self) -> int:
-        """The size."""
-        return self.size
 
     def check(self, *, differentiated: bool) -> None:
         """Refuse estimators that do not differentiate through the draw: there is no noise."""
@@ -211,11 +208,19 @@ class Discrete(Latent):
 
     Parameters
     ----------
+    size
+        How many numbers the encoder gives, and the decoder gets.
     relaxation
         Given just where the objective differentiates through the draw.
     """
 
+    size: Count = 10
     relaxation: Relaxation | None = None
+
+    @property
+    def width(self) -> int:
+        """The size."""
+        return self.size
 
     def check(self, *, differentiated: bool) -> None:
         """Refuse to be relaxed for nothing, or not relaxed where a gradient has to pass."""
@@ -293,11 +298,6 @@ class Category(Discrete):
 
     size: Several = 10
 
-    @property
-    def width(self) -> int:
-        """The number of categories."""
-        return self.size
-
     def build(self) -> LatentModule:
         """The module."""
         return _CategoryLatent(self, self.size)
@@ -328,13 +328,6 @@ class Bits(Discrete):
     """`size` independent bits with fair coins as prior, relaxed as Gumbel-softmax of two."""
 
     kind = "bits"
-
-    size: Count = 10
-
-    @property
-    def width(self) -> int:
-        """The number of bits."""
-        return self.size
 
     def build(self) -> LatentModule:
         """The module."""

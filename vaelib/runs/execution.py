@@ -17,6 +17,7 @@ import torch
 from vaelib import __version__, measures, training
 from vaelib import data as datasets
 from vaelib.measures import Observation, Observed, Observer
+from vaelib.models import pixels
 from vaelib.objectives import Trainee
 from vaelib.provenance import commit
 from vaelib.runs.checkpoint import Checkpoint
@@ -153,7 +154,7 @@ def trained(entry: Entry, device: str | None = None) -> Trainee:
 
 
 @lru_cache(maxsize=2)
-def _dataset(name: str, fingerprint: str | None) -> datasets.Dataset:
+def dataset(name: str, fingerprint: str | None) -> datasets.Dataset:
     """A loaded data set, kept for the next run of the same process."""
     return datasets.load(name)
 
@@ -163,7 +164,7 @@ class _Run:
 
     def __init__(self, job: Job, entry: Entry | None, options: Options):
         self.job, self.experiment, self.device = job, job.experiment, options.device
-        self.data = _dataset(self.experiment.data, options.fingerprints[self.experiment.data])
+        self.data = dataset(self.experiment.data, options.fingerprints[self.experiment.data])
         self.test = self.data.test.to(options.device)
         self.inputs, self.history = self._inputs(), list[dict[str, float]]()
         self.seen: dict[str, Observation] = {}
@@ -198,12 +199,12 @@ class _Run:
         trainee.eval()
         noise = training.generator(self.device, e.seed, "test")
         tested = measures.mean_terms(trainee, self.test, noise, e.batch_size)
-        errors = measures.reconstruction_error(trainee.vae, self.inputs, self.test)
+        q, p = measures.posterior(trainee.vae, self.inputs), trainee.vae.prior
+        errors = (measures.decode(trainee.vae, q.mean) - pixels(self.test)).square().flatten(1).sum(1)
         tested["reconstruction"] = errors.double().mean().item()
         reported = {name: float(value) for name, value in trainee.objective.report().items()}
         seen = {n if n == "seconds" or n in reported else f"train_{n}": v for n, v in row.items()}
         entry = {"epoch": epoch, **reported, **seen, **{f"test_{name}": value for name, value in tested.items()}}
-        q, p = measures.posterior(trainee.vae, self.inputs), trainee.vae.prior
         entry |= trainee.objective.measured(q, p)
         if (category := measures.category(q)) is not None:
             entry |= {f"category_{name}": value for name, value in measures.category_table(category).items()}

@@ -78,7 +78,7 @@ def train(
     united = _united(jobs)
     reasons = {job: why for job in united if (why := options.why(job, store.get(job.experiment.key)))}
     for name in sorted({job.experiment.data for job in reasons}):
-        data = datasets.load(name)
+        data = execution.dataset(name, options.fingerprints[name])
         for job in reasons:
             if job.experiment.data == name:
                 job.experiment.check(data)
