@@ -23,8 +23,9 @@ paper: $(READY) ## regenerate them at the papers' scale: downloads data sets, wa
 
 test: unit notebooks ## unit tests, then every notebook against its committed outputs
 
+# One thread a process: scikit-learn and torch spin when they get into each other's way.
 unit: $(READY)
-	$(BIN)/python -m pytest --numprocesses 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
 
 # From an empty store, so that the numbers are measured anew, and away from the committed figures.
 notebooks: $(READY)

@@ -43,7 +43,7 @@ from vaelib import (
 from vaelib.runs import store
 
 FILE = Path(__file__).with_name("table.json")
-BASE = Experiment(data="sprites:600", network="mlp", latent=Gaussian(4), optimiser=Adam(1e-3), epochs=2)
+BASE = Experiment(data="sprites:300", network="mlp", latent=Gaussian(4), optimiser=Adam(1e-3), epochs=2)
 COHORT = BASE.replace(data="gse7390:clin+rna/0", likelihood="balanced")
 SOFT = Relaxation(0.7, 0.3)
 OBJECTIVES = {
