@@ -420,6 +420,17 @@ def test_a_killed_study_goes_on_with_the_same_bits(start, tiny, tmp_path):
     assert not list(store.folder.glob("checkpoints/*"))
 
 
+def test_the_draft_of_a_killed_checkpoint_goes_when_the_run_is_stored(some, store):
+    """10 MB each lay there for ever."""
+    study = some().select(start=0.1, seed=0)
+    (key,) = [e.key for e in study.values()]
+    draft = store.folder / "checkpoints" / f".draft-{key}.zip.killed"
+    draft.mkdir(parents=True)
+    (draft / f"{key}.zip").write_bytes(b"half")
+    study.run(store=store)
+    assert not list(store.folder.glob("checkpoints/*"))
+
+
 def test_two_at_once_share_the_work(start, tiny, tmp_path):
     both = [start("a", 3), start("a", 3)]
     assert [process.communicate() and process.returncode for process in both] == [0, 0]

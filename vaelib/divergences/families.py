@@ -5,6 +5,7 @@ here: the weighted geometric mean G_a = q^a p^(1-a) / Z(a) of two of its members
 than in general, the divergences to it and the derivatives of log Z. Composites recurse into their parts.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -28,7 +29,7 @@ Pair = tuple[Tensor, Tensor]
 Triple = tuple[Tensor, Tensor, Tensor]
 
 
-class Geometry:
+class Geometry(ABC):
     """The algebra of one family; every method takes two members of it. To be subclassed and registered."""
 
     parameters: tuple[str, ...] = ()
@@ -44,9 +45,9 @@ class Geometry:
         """KL(q‖p) of the batch shape."""
         return kl_divergence(q, p)
 
+    @abstractmethod
     def mean(self, q: Any, p: Any, skew: SkewLike) -> tuple[Distribution, Tensor]:
         """G and log Z(a)."""
-        raise NotImplementedError  # pragma: no cover - every family has one
 
     def kls(self, q: Any, p: Any, skew: SkewLike, *, to_mean: bool) -> Pair:
         """KL(q‖G) and KL(p‖G), or KL(G‖q) and KL(G‖p)."""

@@ -30,6 +30,7 @@ from vaelib.measures.reconstruction import (
     mean_terms,
     noisy,
     reconstruction_error,
+    squared_error,
 )
 from vaelib.measures.statistics import at_rate, corrected_difference, paired_interval
 from vaelib.measures.survival import Relapse, predict

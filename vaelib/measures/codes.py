@@ -13,6 +13,7 @@ from torch.distributions import Distribution, Independent, Normal, OneHotCategor
 from vaelib.divergences import Product, reverse_kl
 from vaelib.measures.base import Observation, Observed, Observer, Split, batches, decode, posterior
 from vaelib.measures.landscape import optimal_skews
+from vaelib.measures.reconstruction import reconstruction_error
 from vaelib.models import VAE
 from vaelib.parts import Count, Index, Positive
 
@@ -153,8 +154,6 @@ class Surgery(Observer):
 
     def observe(self, run: Observed) -> Observation:
         """The table."""
-        from vaelib.measures.reconstruction import reconstruction_error
-
         samples = run.samples(self.split)
         error = reconstruction_error(run.vae, samples).double().mean().item()
         return pd.DataFrame([{"error": error, **surgery(run.vae, samples, run.generator, draws=self.draws)}])

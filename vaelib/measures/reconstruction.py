@@ -11,6 +11,11 @@ from vaelib.objectives import Trainee, corrupt
 from vaelib.parts import Count, Index, NotNegative
 
 
+def squared_error(decoded: Tensor, targets: Tensor) -> Tensor:
+    """Squared error summed over the pixels of each sample, ``(n,)``."""
+    return (decoded - targets).square().flatten(1).sum(1)
+
+
 @torch.no_grad()
 def reconstruction_error(vae: VAE, samples: Tensor, targets: Tensor | None = None) -> Tensor:
     """Squared error summed over the pixels of each sample, ``(n,)``, with the posterior mean decoded.
@@ -27,7 +32,7 @@ def reconstruction_error(vae: VAE, samples: Tensor, targets: Tensor | None = Non
         What is compared with, `samples` themselves by default (clean images, when `samples` are noisy).
     """
     pairs = zip(batches(vae, samples), batches(vae, samples if targets is None else targets))
-    return torch.cat([(vae.reconstruct(x) - target).square().flatten(1).sum(1) for x, target in pairs])
+    return torch.cat([squared_error(vae.reconstruct(x), target) for x, target in pairs])
 
 
 def noisy(samples: Tensor, sd: float, generator: torch.Generator) -> Tensor:
@@ -100,7 +105,7 @@ class Reconstructions(Observer):
         q = posterior(run.vae, inputs)
         z = run.vae.latent.draw(q, run.vae.latent.noise(len(clean), run.generator)) if self.drawn else q.mean
         decoded = decode(run.vae, z).cpu()
-        return {"input": inputs, "decoded": decoded, "error": (decoded - clean).square().flatten(1).sum(1)}
+        return {"input": inputs, "decoded": decoded, "error": squared_error(decoded, clean)}
 
 
 class PixelDistortion(Observer):

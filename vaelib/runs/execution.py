@@ -200,7 +200,7 @@ class _Run:
         noise = training.generator(self.device, e.seed, "test")
         tested = measures.mean_terms(trainee, self.test, noise, e.batch_size)
         q, p = measures.posterior(trainee.vae, self.inputs), trainee.vae.prior
-        errors = (measures.decode(trainee.vae, q.mean) - pixels(self.test)).square().flatten(1).sum(1)
+        errors = measures.squared_error(measures.decode(trainee.vae, q.mean), pixels(self.test))
         tested["reconstruction"] = errors.double().mean().item()
         reported = {name: float(value) for name, value in trainee.objective.report().items()}
         seen = {n if n == "seconds" or n in reported else f"train_{n}": v for n, v in row.items()}

@@ -231,6 +231,9 @@ class Store:
         with self.lock(key):
             bundle.write(self._file(key), members)
             self.checkpoint(key).unlink(missing_ok=True)
+            # Nobody else writes this run now: a draft of its checkpoint was left by one that was killed.
+            for left in self.checkpoint(key).parent.glob(f"{files.DRAFT}{key}.zip.*"):
+                shutil.rmtree(left)
             return Entry.read(self._file(key))
 
     def add(self, entry: Entry, observations: Mapping[str, Observation]) -> Entry:
