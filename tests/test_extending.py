@@ -201,7 +201,7 @@ def test_a_new_strategy_trains_in_a_stack(family, tiny, store, tmp_path):
     from vaelib import data
 
     options = execution.Options(tmp_path / "stacked", {tiny: data.fingerprint(tiny)}, "cpu")
-    list(execution.do(group, options, []))
+    execution.do(group, options)
     stacked = study.run(store=type(store)(tmp_path / "stacked"))
     assert stacked[0].provenance["stack"] == 2
     columns = ["train_loss", "test_rate"]

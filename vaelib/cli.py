@@ -1,6 +1,11 @@
-"""The command line: ``vaelib figures | data | runs | report``."""
+"""The command line: ``vaelib train | figures | data | runs | report``."""
 
 import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +13,7 @@ import click
 import yaml
 
 from vaelib import __version__, paths
-from vaelib.errors import UserError
+from vaelib.errors import Invalid, TimeUp, UserError
 
 # Each command imports what it needs, so that --help answers at once.
 
@@ -21,6 +26,10 @@ class _Plain(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:  # whoever read the output has gone; click ends quietly
             raise
+        except (KeyboardInterrupt, TimeUp) as stopped:
+            said = str(stopped) or "what was finished is stored"
+            click.echo(f"stopped: {said}; the same command goes on from there", err=True)
+            ctx.exit(130)
         except (UserError, OSError, yaml.YAMLError) as error:
             raise click.ClickException(" ".join(str(error).split())) from error
 
@@ -29,6 +38,17 @@ class _Plain(click.Group):
 @click.version_option(__version__)
 def main() -> None:
     """Check what five papers on variational auto-encoders state."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be told to end is to be interrupted
+
+
+def _shard(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int]:
+    """From "2/8" to (2, 8)."""
+    if value is None:
+        return 1, 1
+    i, _, n = value.partition("/")
+    if not (i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n)):
+        raise Invalid("shard", value, "I/N with 1 <= I <= N, such as 2/8")
+    return int(i), int(n)
 
 
 @main.command()
@@ -65,6 +85,71 @@ def figures(
         click.echo(f"figures and verdicts: {page}")
     if failed:
         raise UserError(f"{failed} of {len(work)} notebooks failed; their partial copies are in {copies}")
+
+
+@main.command()
+@click.option("--profile", default="quick", show_default=True, help="A file of notebooks/profiles.")
+@click.option("--only", multiple=True, metavar="NN", help="Notebooks whose name begins so; may be repeated.")
+@click.option("-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter; may be repeated.")
+@click.option("--dry-run", is_flag=True, help="Say what there is to do and how long it takes, and do nothing.")
+@click.option("--max-hours", type=click.FloatRange(0, min_open=True), help="Stop after so long, and keep what is done.")
+@click.option("--shard", callback=_shard, metavar="I/N", help="Only every Nth run, from the Ith on: for array jobs.")
+@click.option("--workers", type=click.IntRange(1), help="Runs at a time; by default as many as the cores allow.")
+@click.option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster that shares the run store's folder.")
+@click.option("--device", help="cpu, cuda, cuda:1, ...; by default every accelerator there is, or the CPU.")
+@click.option("--weights/--no-weights", default=True, show_default=True, help="Whether trained weights are kept.")
+@click.option("--nice", is_flag=True, help="Leave the machine to everybody else who wants it.")
+def train(
+    profile: str,
+    only: tuple[str, ...],
+    parameters: tuple[tuple[str, str], ...],
+    dry_run: bool,
+    max_hours: float | None,
+    shard: tuple[int, int],
+    workers: int | None,
+    scheduler: str | None,
+    device: str | None,
+    weights: bool,
+    nice: bool,
+) -> None:
+    """Train every run that notebooks need and the store does not hold; stopped, it goes on where it was."""
+    import joblib
+
+    from vaelib.companion import notebooks, plan
+
+    until = time.time() + 3600 * max_hours if max_hours else float("inf")
+    if nice:
+        os.nice(19)
+    work, order = notebooks.work(profile, only, parameters), notebooks.order(profile)
+    if dry_run:
+        planned = plan.collect(work)
+        table = plan.table(planned, workers=workers or joblib.cpu_count())
+        click.echo(table.to_string(formatters={"hours": "{:.2f}".format}, float_format="{:,.0f}".format, na_rep="?"))
+    else:
+        with _cluster(scheduler):
+            planned = plan.train(work, order, shard=shard, until=until, workers=workers, device=device, weights=weights)
+    for one in planned:
+        if one.waits:
+            click.echo(f"{one.name}: more is planned once other runs are there ({one.waits})")
+    if failed := [f"{one.name}: {one.fails}" for one in planned if one.fails]:
+        raise UserError(f"not everything can be planned; {'; '.join(failed)}")
+
+
+@contextmanager
+def _cluster(address: str | None) -> Iterator[None]:
+    """Within it, what is trained goes to a Dask cluster, if there is an address."""
+    if address is None:
+        yield
+        return
+    import joblib
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout="20s")  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
+        raise Invalid("scheduler", address, "the address of a Dask scheduler, such as tcp://host:8786") from error
+    with client, joblib.parallel_config("dask"):
+        yield
 
 
 @main.command(name="report")

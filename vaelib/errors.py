@@ -40,6 +40,10 @@ class DataError(UserError):
     """Files of a data set that are missing, damaged, or not what they should be."""
 
 
+class TimeUp(UserError):
+    """The time that was given ended before all was done; nothing is lost."""
+
+
 def _shown(value: object) -> str:
     try:
         text = repr(value)

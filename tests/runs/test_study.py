@@ -132,7 +132,6 @@ def test_a_second_run_is_served_from_the_store(some, store, capsys, monkeypatch)
     first = some().run(store=store, workers=1)
     capsys.readouterr()
     monkeypatch.setattr(execution, "do", lambda *a, **k: pytest.fail("trained again"))
-    monkeypatch.setattr(execution, "do_all", lambda *a, **k: pytest.fail("trained again"))
     again = some().run(store=store)
     assert "4 found in the store, none to run" in capsys.readouterr().out
     pd.testing.assert_frame_equal(again.history, first.history)
@@ -237,7 +236,7 @@ def test_dropout_depends_on_the_runs_seed_alone(tmp_path):
     stacked = Store(tmp_path / "c")
     (group,) = schedule._stacks([Job(e) for e in study.values()], stacked)
     options = _options(stacked, cohort("cnc"))
-    assert list(execution.do(group, options, [])) == [3, 3]
+    execution.do(group, options)
     found = study.run(store=stacked)
     assert found[0].provenance["stack"] == 3
     numbers = ["train_loss", "test_loss", "test_reconstruction"]
@@ -251,7 +250,7 @@ def test_a_stack_is_close_to_runs_alone(some, tmp_path):
     store = Store(tmp_path / "b")
     for group in schedule._stacks([Job(e, study.observe) for e in study.values()], store):
         assert len(group) == 4
-        list(execution.do(group, _options(store, study[0.1, 0]), []))
+        execution.do(group, _options(store, study[0.1, 0]))
     stacked = study.run(store=store)
     assert stacked[0.1, 0].provenance["stack"] == 4
     numbers = bits(alone).select_dtypes("number").columns
@@ -464,10 +463,8 @@ def test_what_somebody_else_has_under_way_is_waited_for(some, store):
     other = context.Process(target=_hold, args=(store.folder, key, held, free))
     other.start()
     assert held.wait(60)
-    busy = []
-    options = _options(store, study[0.1, 0])
-    assert list(execution.do([Job(study[0.1, 0])], options, busy)) == []
-    assert busy == [Job(study[0.1, 0])]
+    _, rest = execution.do([Job(study[0.1, 0])], _options(store, study[0.1, 0]))
+    assert rest.busy == [Job(study[0.1, 0])]
     free.set()
     assert len(study.run(store=store)) == 1
     other.join()

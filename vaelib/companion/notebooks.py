@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import joblib
 import papermill
@@ -63,12 +63,54 @@ def settings(profile: str) -> dict[str, list[dict[str, Any]]]:
     Invalid
         If there is no such profile.
     """
+    times = {name: given for name, given in _profile(profile).items() if name != "order"}
+    return {stem: given if isinstance(given, list) else [given or {}] for stem, given in times.items()}
+
+
+def _profile(profile: str) -> dict[str, Any]:
     files = {file.stem: file for file in sorted((paths.project() / "notebooks" / "profiles").glob("*.yaml"))}
     if profile not in files:
         raise Invalid("profile", profile, f"one of {', '.join(files)}")
     with files[profile].open("rb") as file:
-        times = yaml.load(file, _Reader) or {}
-    return {stem: given if isinstance(given, list) else [given or {}] for stem, given in times.items()}
+        return yaml.load(file, _Reader) or {}
+
+
+def order(profile: str) -> list[str]:
+    """What a profile wants trained first: names of :class:`Work`, or of their studies, ``NAME.STUDY``."""
+    return list(_profile(profile).get("order", []))
+
+
+class Work(NamedTuple):
+    """A run of a notebook: what it is called, the file, and the parameters to inject."""
+
+    name: str
+    notebook: Path
+    parameters: dict[str, Any]
+
+
+def work(profile: str, only: Iterable[str] = (), given: Iterable[tuple[str, Any]] = ()) -> list[Work]:
+    """What a profile runs: each notebook, or one of `only`, once for each set of its parameters.
+
+    Parameters
+    ----------
+    profile
+        Its name.
+    only
+        Beginnings of notebooks' names.
+    given
+        Names and values of parameters, in the place of the profile's.
+
+    Raises
+    ------
+    Invalid
+        If there is no such profile or notebook, or a parameter is not allowed.
+    """
+    found = []
+    for file in notebooks(only):
+        for number, own in enumerate(settings(profile).get(file.stem, [{}]), start=1):
+            name = f"{file.stem}-{number}" if number > 1 else file.stem
+            found.append(Work(name, file, checked(file, {"profile": profile, **own, **dict(given)})))
+    return found
 
 
 def checked(notebook: Path, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from vaelib.errors import DataError, Invalid
 
 __all__ = [
     "Block", "Cohort", "DataError", "Dataset", "Factors", "Listing", "available", "check", "cohort", "fetch",
-    "fingerprint", "load", "mixture", "names", "verify",
+    "fingerprint", "load", "mixture", "names", "present", "verify",
 ]  # fmt: skip
 
 
@@ -194,12 +194,19 @@ def fetch(name: str) -> None:
         download.fetch(name)
 
 
+def present(name: str) -> bool:
+    """Whether a data set can be loaded without a network; raises as :func:`check`."""
+    download = _entry(name)[0].download
+    return download is None or download.present()
+
+
 @_readable()
 def fingerprint(name: str) -> str | None:
     """What the files of a data set hold now, where the name does not fix it: a sha256, or None where it does.
 
-    For a user's own files and for the cohorts that are read from files. Nothing is parsed, and a file is read once as
-    long as it does not change; files that are not there are fetched or made, as by :func:`load`, which this raises as.
+    For a user's own files and for the cohorts that are read from files; None as well where a cohort is not here yet,
+    as nothing is fetched. Nothing is parsed, and a file is read once as long as it does not change. Raises as
+    :func:`load`.
 
     Parameters
     ----------
@@ -207,9 +214,8 @@ def fingerprint(name: str) -> str | None:
         As for :func:`load`.
     """
     entry, options = _entry(name)
-    if not entry.files:
+    if not entry.files or not present(name):
         return None
-    fetch(name)
     return downloads.fingerprint(entry.files(name, **options))
 
 

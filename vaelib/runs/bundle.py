@@ -5,7 +5,7 @@ import json
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -103,6 +103,18 @@ def read(file: Path) -> dict[str, bytes]:
             if name not in members or _sum(members[name]) != sums.get(name):
                 raise ValueError(f"its member {name!r} is missing, or not what the manifest says")
     return members
+
+
+def peek(file: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Some of the JSON members of a bundle by their names, without a look at the others or at the manifest.
+
+    Raises
+    ------
+    Damaged
+        If they cannot be read.
+    """
+    with checking(file), zipfile.ZipFile(file) as archive:
+        return {name: json.loads(_unpacked(archive, f"{name}.json")) for name in names}
 
 
 def _sum(content: bytes) -> dict[str, str | int]:

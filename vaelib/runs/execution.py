@@ -2,11 +2,12 @@
 
 import os
 import platform
+import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ class Options:
     store
         The folder of the run store.
     fingerprints
-        Of the files of data whose name does not fix what they hold; None for others.
+        Of the files of data whose name does not fix what they hold; None for others, and where they are not here.
     device, threads
         A torch device, and how many threads a run computes with.
     weights
@@ -51,6 +52,8 @@ class Options:
         Whether runs that are stored are made anew.
     checkpoint_every
         Epochs between checkpoints.
+    until
+        When to stop, as :func:`time.time` counts: runs under way leave a checkpoint at the end of their epoch.
     """
 
     store: Path
@@ -60,6 +63,7 @@ class Options:
     weights: bool = True
     force: bool = False
     checkpoint_every: int = 5
+    until: float = float("inf")
 
     def why(self, job: Job, entry: Entry | None) -> str | None:
         """Why a job has to be done with the entry that there is; None if the entry serves."""
@@ -69,25 +73,87 @@ class Options:
             return "forced"
         if entry.provenance["schema"] != SCHEMA:
             return "code schema changed"
-        if self.fingerprints[job.experiment.data] != entry.provenance.get("files"):
+        if self.fingerprints[job.experiment.data] not in (None, entry.provenance.get("files")):
             return "data changed"
         return None if {o.key for o in job.observers} <= entry.observed else "to be observed"
 
 
-def do_all(jobs: list[Job], options: Options, parent: int | None = None) -> tuple[int, list[Job]]:
-    """Do jobs of one structure in a worker: how many epochs were trained, and what somebody else has under way.
+@dataclass
+class Rest:
+    """What is left of jobs that were to be done.
+
+    Attributes
+    ----------
+    busy
+        Jobs that somebody else has under way.
+    late
+        Jobs that the time did not suffice for.
+    failed
+        Jobs whose loss became infinite or not a number, and where.
+    """
+
+    busy: list[Job] = field(default_factory=list)
+    late: list[Job] = field(default_factory=list)
+    failed: dict[Job, training.NonFiniteLoss] = field(default_factory=dict)
+
+    def add(self, other: "Rest") -> None:
+        """Take over what is left of others."""
+        self.busy += other.busy
+        self.late += other.late
+        self.failed |= other.failed
+
+
+def do(jobs: Sequence[Job], options: Options, parent: int | None = None) -> tuple[Sequence[Job], Rest]:
+    """Do jobs of one structure, and store them; what somebody else has finished by now is left.
 
     Parameters
     ----------
     jobs, options
         What, and how.
     parent
-        The process without which this one has no reason to go on.
+        The process without which this one, a worker, has no reason to go on.
+
+    Returns
+    -------
+    tuple
+        The jobs, and what is left of them.
     """
     if parent is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and ends its workers
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    busy: list[Job] = []
-    return sum(do(jobs, options, busy)), busy
+    store, rest = Store(options.store), Rest()
+    mine, failure = list[_Run](), None
+    with ExitStack() as stack:
+        stack.enter_context(training.threads(options.threads))
+        stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False))
+        for job in jobs:
+            if time.time() > options.until:
+                rest.late.append(job)
+                continue
+            try:
+                stack.enter_context(store.lock(job.experiment.key, wait=False))
+            except Busy:
+                rest.busy.append(job)
+                continue
+            entry = store.get(job.experiment.key)
+            why = options.why(job, entry)
+            if why == "to be observed" and entry is not None and observable(job, entry):
+                _observe_stored(job, entry, store, options)
+            elif why is not None:
+                mine.append(_Run(job, None if options.force else entry, options))
+        try:
+            if mine and not _train(mine, store, options):
+                rest.late += [run.job for run in mine]
+        except training.NonFiniteLoss as error:
+            failure = error
+            for run in mine:
+                store.mark(run.experiment.key, None)
+    if failure and len(mine) == 1:
+        rest.failed[mine[0].job] = failure
+    elif failure:  # one would take the others of its stack with it
+        for run in mine:
+            rest.add(do([run.job], options)[1])
+    return jobs, rest
 
 
 def _end_with(parent: int) -> None:
@@ -97,34 +163,8 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def do(jobs: Sequence[Job], options: Options, busy: list[Job]) -> Iterator[int]:
-    """Do jobs of one structure, and store them; yields the number of runs after each epoch.
-
-    Runs that somebody else has under way are put on the list `busy`; what somebody else has finished by now is left.
-    """
-    store = Store(options.store)
-    with ExitStack() as stack:
-        stack.enter_context(training.threads(options.threads))
-        stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False))
-        mine: list[_Run] = []
-        for job in jobs:
-            try:
-                stack.enter_context(store.lock(job.experiment.key, wait=False))
-            except Busy:
-                busy.append(job)
-                continue
-            entry = store.get(job.experiment.key)
-            why = options.why(job, entry)
-            if why == "to be observed" and entry is not None and _observable(job, entry):
-                _observe_stored(job, entry, store, options)
-            elif why is not None:
-                mine.append(_Run(job, None if options.force else entry, options))
-        if mine:
-            yield from _train(mine, store, options)
-
-
-def _observable(job: Job, entry: Entry) -> bool:
-    """Whether what is missing can be seen from the weights that are stored."""
+def observable(job: Job, entry: Entry) -> bool:
+    """Whether what is missing of a stored run can be seen from its weights."""
     last, missing = job.experiment.epochs, [o for o in job.observers if o.key not in entry.observed]
     return entry.has_weights and all(o.at in ("end", (last,)) for o in missing)
 
@@ -258,14 +298,15 @@ class _Run:
             "stack": stack,
             "seconds": self.seconds,
             "data": self.data.fingerprint,
+            "images": len(self.data.train),
             "files": options.fingerprints[self.experiment.data],
             "shape": list(self.data.shape),
             "blocks": [list(block) for block in self.data.blocks],
         }
 
 
-def _train(group: list[_Run], store: Store, options: Options) -> Iterator[int]:
-    """Train runs of one structure to the end, and store them; yields how many they are after each epoch."""
+def _train(group: list[_Run], store: Store, options: Options) -> bool:
+    """Train runs of one structure to the end, and store them; false if the time was up before, and they wait."""
     first = group[0].experiment
     process = training.Training(
         [run.build() for run in group],
@@ -285,20 +326,22 @@ def _train(group: list[_Run], store: Store, options: Options) -> Iterator[int]:
     else:
         for k, run in enumerate(group):
             run.measure(process.member(k), 0, {})
-    for _ in range(process.epoch):
-        yield len(group)
     while process.epoch < first.epochs:
         started = time.perf_counter()
         for k, row in enumerate(process.run_epoch()):
             group[k].measure(process.member(k), process.epoch, row)
+        late = time.time() > options.until and process.epoch < first.epochs
         due = process.epoch % options.checkpoint_every == 0 and process.epoch < first.epochs
         for k, run in enumerate(group):
             run.seconds += (time.perf_counter() - started) / len(group)
-            if due:
+            store.mark(run.experiment.key, process.epoch)
+            if due or late:
                 run.checkpoint(process.epoch, process.state(k)).write(store.checkpoint(run.experiment.key))
-        yield len(group)
+        if late:
+            return False
     for k, run in enumerate(group):
         run.finish(process.member(k), store, options, len(group))
+    return True
 
 
 def _observed(run: _Run, saved: Checkpoint) -> bool:

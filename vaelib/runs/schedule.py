@@ -1,21 +1,26 @@
 """Doing jobs: what the store does not hold is trained and observed, in processes, in stacks, shared with others."""
 
+import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import joblib
 import torch
 from tqdm.auto import tqdm
 
 from vaelib import data as datasets
+from vaelib.errors import TimeUp
 from vaelib.measures import Observer
 from vaelib.runs import execution
 from vaelib.runs.checkpoint import Checkpoint
-from vaelib.runs.execution import Job, Options
+from vaelib.runs.execution import Job, Options, Rest
 from vaelib.runs.experiment import Experiment
+from vaelib.runs.pace import Pace
+from vaelib.runs.progress import Progress
 from vaelib.runs.store import Store
+from vaelib.training import NonFiniteLoss
 
 _STACK = 64  # members of one vectorised step; more only lengthens the step
 
@@ -30,13 +35,15 @@ def train(
     workers: int | None = None,
     threads: int = 1,
     checkpoint_every: int = 5,
+    until: float = float("inf"),
+    about: Callable[[Job], str] = lambda job: "",
 ) -> None:
-    """Train and observe what the store does not hold.
+    """Train and observe what the store does not hold, in the order of the jobs.
 
     On a CPU the runs go to joblib: to processes of this machine, or to the backend that the caller has set with
-    ``joblib.parallel_config`` (Dask, Ray; the store's folder has to be shared then). On an accelerator, runs of one
-    structure are trained as stacks. What was interrupted goes on from the last checkpoints; two of these calls at once
-    share the work.
+    ``joblib.parallel_config`` (Dask, Ray; the store's folder has to be shared then). On accelerators, runs of one
+    structure are trained as stacks, one at a time on each. What was interrupted goes on from the last checkpoints; two
+    of these calls at once share the work.
 
     Parameters
     ----------
@@ -49,58 +56,75 @@ def train(
     force
         Run anew what the store holds.
     device
-        A torch device; by default the accelerator where there is one.
+        A torch device; by default all accelerators where there are any, otherwise the CPU.
     workers
-        How many processes; by default as many as the cores allow.
+        How many processes; by default as many as the cores allow, or the accelerators.
     threads
         Threads a run. A run's last bits depend on it, so it does not depend on the number of workers.
     checkpoint_every
         Epochs between checkpoints.
+    until
+        When to stop, as :func:`time.time` counts: runs under way end their epoch and leave a checkpoint.
+    about
+        What a job belongs to, for the progress.
 
     Raises
     ------
     Invalid
         If data do not fit what they are to be used for; nothing is trained then.
     NonFiniteLoss
-        If a run's loss is infinite or not a number; the runs that were finished stay.
+        If a run's loss is infinite or not a number; all others are finished and stored before.
+    TimeUp
+        If the time did not suffice.
     """
     store = store or Store()
-    names = {job.experiment.data for job in jobs}
+    devices = [device] if device else _devices()
+    found = united(jobs)
     options = Options(
         store=store.folder,
-        fingerprints={name: datasets.fingerprint(name) for name in sorted(names)},
-        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        fingerprints=_fingerprints(jobs),
+        device=devices[0],
         threads=threads,
         weights=weights,
         force=force,
         checkpoint_every=checkpoint_every,
+        until=until,
     )
-    united = _united(jobs)
-    reasons = {job: why for job in united if (why := options.why(job, store.get(job.experiment.key)))}
-    for name in sorted({job.experiment.data for job in reasons}):
-        data = execution.dataset(name, options.fingerprints[name])
-        for job in reasons:
-            if job.experiment.data == name:
-                job.experiment.check(data)
-                for observer in job.observers:
-                    observer.check(job.experiment.latent, data)
-    _announce(len(united) - len(reasons), list(reasons.values()))
-    groups = _stacks(list(reasons), store) if options.device != "cpu" else [[job] for job in reasons]
-    total = sum(job.experiment.epochs for job in reasons)
-    with tqdm(total=total, desc="runs", unit="epoch", disable=not reasons, leave=False, mininterval=0.5) as bar:
+    reasons = _reasons(found, options)
+    if absent := {job.experiment.data for job in reasons if not datasets.present(job.experiment.data)}:
+        for name in sorted(absent):
+            datasets.fetch(name)
+        options = replace(options, fingerprints=_fingerprints(jobs))
+        reasons = _reasons(found, options)
+    _announce(len(found) - len(reasons), list(reasons.values()))
+    if not reasons:
+        return
+    seconds = _checked(list(reasons), options)
+    groups = [[job] for job in reasons] if devices == ["cpu"] else _stacks(list(reasons), store)
+    count = workers or (joblib.cpu_count() // threads or 1 if devices == ["cpu"] else len(devices))
+    rest = Rest()
+    with Progress(store, seconds, count, about) as progress:
         while groups:
-            busy: list[Job] = []
-            for done, others in _work(groups, options, workers):
-                bar.update(done)
-                busy += others
-            if len(busy) == sum(map(len, groups)):  # somebody else has all that is left: wait for one of them
-                with store.lock(busy[0].experiment.key):
+            left = Rest()
+            for done, more in _work(groups, options, devices, min(count, len(groups))):
+                left.add(more)
+                progress.finished([job for job in done if job not in {*more.busy, *more.late}])
+            rest.late += left.late
+            rest.failed |= left.failed
+            if len(left.busy) == sum(map(len, groups)):  # somebody else has all that is left: wait for one of them
+                with store.lock(left.busy[0].experiment.key):
                     pass
-            groups = [[job] for job in busy]
+            groups = [[job] for job in left.busy]
             options = replace(options, force=False)
+    if rest.failed:
+        job, failure = next(iter(rest.failed.items()))
+        which = f"{len(rest.failed)} of {len(reasons)} runs failed, such as {job.experiment.key[:12]}"
+        raise NonFiniteLoss(f"{which}: {failure}")
+    if rest.late:
+        raise TimeUp(f"the time was up with {len(rest.late)} of {len(reasons)} runs still to be finished")
 
 
-def _united(jobs: Sequence[Job]) -> list[Job]:
+def united(jobs: Sequence[Job]) -> list[Job]:
     """One job an experiment, with all its observers."""
     observers: dict[Experiment, dict[Observer, None]] = {}
     for job in jobs:
@@ -108,20 +132,80 @@ def _united(jobs: Sequence[Job]) -> list[Job]:
     return [Job(experiment, tuple(wanted)) for experiment, wanted in observers.items()]
 
 
-def _work(groups: list[list[Job]], options: Options, workers: int | None) -> Iterator[tuple[int, list[Job]]]:
-    """Do groups of jobs, here or in workers: epochs as they are done, and what somebody else has under way."""
-    if len(groups) == 1 or options.device != "cpu":
-        for group in groups:
-            busy: list[Job] = []
-            for done in execution.do(group, options, busy):
-                yield done, []
-            yield 0, busy
-        return
-    count = workers or min(len(groups), max(1, joblib.cpu_count() // options.threads))
-    processes = joblib.Parallel(n_jobs=count, prefer="processes", return_as="generator_unordered")
+class Cost(NamedTuple):
+    """What a run costs: whether the store holds it, and otherwise images in all epochs, and seconds of a worker."""
+
+    found: bool
+    images: float = 0.0
+    seconds: float = 0.0
+
+
+def estimated(jobs: Sequence[Job], store: Store) -> dict[Experiment, Cost]:
+    """What runs would cost on this machine; missing numbers where data are not here, as nothing is fetched.
+
+    Parameters
+    ----------
+    jobs
+        The runs.
+    store
+        What may hold some of them; its runs' times say how long others take. What nothing is known of is tried for a
+        second.
+    """
+    options = Options(store.folder, _fingerprints(jobs), _devices()[0])
+    reasons, pace = _reasons(jobs, options), Pace(store, options.device)
+    costs = {}
+    for job in sorted(jobs, key=lambda job: job.experiment.data):
+        e, entry = job.experiment, store.get(job.experiment.key)
+        if job not in reasons:
+            costs[e] = Cost(True)
+        elif not datasets.present(e.data):
+            costs[e] = Cost(False, math.nan, math.nan)
+        elif reasons[job] == "to be observed" and entry and execution.observable(job, entry):
+            costs[e] = Cost(False)
+        else:
+            data = execution.dataset(e.data, options.fingerprints[e.data])
+            costs[e] = Cost(False, len(data.train) * e.epochs, pace.seconds(e, data, calibrate=True))
+    return costs
+
+
+def _devices() -> list[str]:
+    return [f"cuda:{k}" for k in range(torch.cuda.device_count())] or ["cpu"]
+
+
+def _fingerprints(jobs: Sequence[Job]) -> dict[str, str | None]:
+    return {name: datasets.fingerprint(name) for name in sorted({job.experiment.data for job in jobs})}
+
+
+def _reasons(jobs: Sequence[Job], options: Options) -> dict[Job, str]:
+    """The jobs that have to be done, and why."""
+    store = Store(options.store)
+    return {job: why for job in jobs if (why := options.why(job, store.get(job.experiment.key)))}
+
+
+def _checked(jobs: list[Job], options: Options) -> dict[Job, float]:
+    """How many seconds each of these jobs may take, in their order; their data are refused where they do not fit."""
+    pace, seconds = Pace(Store(options.store), options.device), dict.fromkeys(jobs, 0.0)
+    for name in sorted({job.experiment.data for job in jobs}):
+        data = execution.dataset(name, options.fingerprints[name])
+        for job in (job for job in jobs if job.experiment.data == name):
+            job.experiment.check(data)
+            for observer in job.observers:
+                observer.check(job.experiment.latent, data)
+            seconds[job] = pace.seconds(job.experiment, data)
+    return seconds
+
+
+def _work(
+    groups: list[list[Job]], options: Options, devices: list[str], workers: int
+) -> Iterator[tuple[Sequence[Job], Rest]]:
+    """Do groups of jobs, here or in workers; what is left of each as it is done."""
+    processes = joblib.Parallel(n_jobs=workers, batch_size=1, prefer="processes", return_as="generator_unordered")
     backend, _ = joblib.parallel.get_active_backend(prefer="processes")
-    parent = os.getpid() if type(backend).__name__ == "LokyBackend" and count > 1 else None
-    yield from processes(joblib.delayed(execution.do_all)(group, options, parent) for group in groups)
+    parent = os.getpid() if type(backend).__name__ == "LokyBackend" and workers > 1 else None
+    yield from processes(
+        joblib.delayed(execution.do)(group, replace(options, device=devices[k % len(devices)]), parent)
+        for k, group in enumerate(groups)
+    )
 
 
 def _announce(found: int, reasons: list[str]) -> None:

@@ -148,6 +148,10 @@ class Store:
     def __init__(self, folder: Path | str | None = None):
         self.folder = Path(folder) if folder else paths.runs()
 
+    @property
+    def _under_way(self) -> Path:
+        return self.folder / "checkpoints"
+
     def _file(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.zip"
 
@@ -165,6 +169,12 @@ class Store:
         """All sound runs whose keys start with `prefix`, in the order of their keys; damaged ones are warned about."""
         keys = sorted(file.stem for file in self.folder.glob(f"[0-9a-f][0-9a-f]/{_BUNDLE}"))
         return [entry for key in keys if key.startswith(prefix) and (entry := self.get(key))]
+
+    def summaries(self) -> Iterator[dict[str, Any]]:
+        """``experiment`` and ``provenance`` of all runs that can be read, not verified: to estimate with."""
+        for file in self.folder.glob(f"[0-9a-f][0-9a-f]/{_BUNDLE}"):
+            with suppress(Damaged):
+                yield bundle.peek(file, ("experiment", "provenance"))
 
     def find(self, prefix: str) -> Entry:
         """The one run whose key starts with `prefix`.
@@ -231,8 +241,9 @@ class Store:
         with self.lock(key):
             bundle.write(self._file(key), members)
             self.checkpoint(key).unlink(missing_ok=True)
+            self.mark(key, None)
             # Nobody else writes this run now: a draft of its checkpoint was left by one that was killed.
-            for left in self.checkpoint(key).parent.glob(f"{files.DRAFT}{key}.zip.*"):
+            for left in self._under_way.glob(f"{files.DRAFT}{key}.zip.*"):
                 shutil.rmtree(left)
             return Entry.read(self._file(key))
 
@@ -275,7 +286,24 @@ class Store:
 
     def checkpoint(self, key: str) -> Path:
         """Where the checkpoint of a run under way lies."""
-        return self.folder / "checkpoints" / f"{key}.zip"
+        return self._under_way / f"{key}.zip"
+
+    def mark(self, key: str, epochs: int | None) -> None:
+        """Write down how many epochs of a run under way are done, for whoever waits; None: it is under way no more."""
+        file = self._under_way / f"{key}.epochs"
+        if epochs is None:
+            file.unlink(missing_ok=True)
+        else:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(str(epochs))
+
+    def under_way(self) -> dict[str, int]:
+        """Epochs that are done of runs that are not finished, by key, whoever trains them."""
+        found = {}
+        for file in self._under_way.glob("*.epochs"):
+            with suppress(OSError, ValueError):  # finished, or being written, at this moment
+                found[file.stem] = int(file.read_text())
+        return found
 
     def export(self, archive: Path | str, keys: list[str] | None = None, *, weights: bool = True) -> int:
         """Write runs to one ``.tar.gz`` archive; the same runs give the same bytes.

@@ -120,14 +120,25 @@ class Study(_Labelled):
         """Train what the store does not hold, and give all of it; the options are those of :func:`train`."""
         store = options.pop("store", None) or Store()
         train(self.jobs, store=store, **options)
-        return Results(self.names, {label: _stored(store, e) for label, e in self.items()})
+        return self.stored(store)
+
+    def stored(self, store: Store | None = None) -> "Results":
+        """What the store holds of it, without training: what the next study is made of, say.
+
+        Raises
+        ------
+        NotStored
+            If a run is not there.
+        """
+        store = store or Store()
+        entries = {label: store.get(e.key) for label, e in self.items()}
+        if missing := [label for label, entry in entries.items() if entry is None]:
+            raise NotStored(f"{len(missing)} of {len(self)} runs are not in {store.folder}, {missing[0]!r} first")
+        return Results(self.names, entries)
 
 
-def _stored(store: Store, experiment: Experiment) -> Entry:
-    entry = store.get(experiment.key)
-    if entry is None:
-        raise UserError(f"run {experiment.key[:12]} is not in {store.folder}, though it was there a moment ago")
-    return entry
+class NotStored(UserError):
+    """Runs that are asked for, and were not trained yet."""
 
 
 class Results(_Labelled):

@@ -1,0 +1,184 @@
+"""What notebooks plan: the studies that they define, found without training or drawing anything."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vaelib.errors import Invalid, UserError
+from vaelib.runs import schedule
+from vaelib.runs.execution import Job
+from vaelib.runs.experiment import Experiment
+from vaelib.runs.schedule import Cost, estimated, united
+from vaelib.runs.store import Store
+from vaelib.runs.study import NotStored, Study
+
+_TAGS = {"parameters", "imports", "study"}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What one run of a notebook plans.
+
+    Attributes
+    ----------
+    name
+        The notebook's, with a number where a profile runs it more than once.
+    studies
+        By the names that they have in the notebook.
+    waits
+        Why there may be more: a study that is made of the results of another, which are not there yet.
+    fails
+        What keeps a cell from planning, such as data that are not here.
+    """
+
+    name: str
+    studies: Mapping[str, Study]
+    waits: str | None = None
+    fails: str | None = None
+
+
+def planned(name: str, notebook: Path, parameters: Mapping[str, Any]) -> Planned:
+    """Execute the cells of a notebook that are tagged ``parameters``, ``imports`` or ``study``: they define studies.
+
+    Parameters
+    ----------
+    name
+        What to call it.
+    notebook
+        The file.
+    parameters
+        In the place of those that its ``parameters`` cell sets.
+    """
+    names: dict[str, Any] = {"__name__": f"notebook {notebook.stem}"}
+    waits = fails = None
+    for number, cell in enumerate(json.loads(notebook.read_text(encoding="utf-8"))["cells"]):
+        tags = _TAGS & {*cell["metadata"].get("tags", [])}
+        if cell["cell_type"] != "code" or not tags:
+            continue
+        try:
+            exec(compile("".join(cell["source"]), f"{notebook.name}, cell {number}", "exec"), names)
+        except NotStored as error:
+            waits = str(error)
+        except NameError:
+            if not (waits or fails):  # of what the cell before would have defined
+                raise
+        except UserError as error:
+            fails = fails or str(error)
+        if "parameters" in tags:
+            names.update(parameters)
+    studies = {name: thing for name, thing in names.items() if isinstance(thing, Study)}
+    return Planned(name, studies, waits, fails)
+
+
+def collect(work: Iterable[tuple[str, Path, Mapping[str, Any]]]) -> list[Planned]:
+    """What runs of notebooks plan: for each its name, its file and its parameters."""
+    return [planned(*one) for one in work]
+
+
+def train(
+    work: Sequence[tuple[str, Path, Mapping[str, Any]]],
+    order: Sequence[str] = (),
+    *,
+    shard: tuple[int, int] = (1, 1),
+    **options: Any,
+) -> list[Planned]:
+    """Train what runs of notebooks need, also what is planned only once other runs are there.
+
+    Parameters
+    ----------
+    work
+        As for :func:`collect`.
+    order
+        As for :func:`ordered`.
+    shard
+        (i, n): every n-th run only, from the i-th on. A run belongs to the same shard whatever the store holds.
+    options
+        As for :func:`vaelib.runs.schedule.train`.
+
+    Returns
+    -------
+    list of Planned
+        What was planned; a notebook that waits still does so for the runs of other shards.
+    """
+    numbers = {name: f"{name} {k}/{len(work)}" for k, (name, *_) in enumerate(work, start=1)}
+    trained: set[Job] = set()
+    while True:
+        plan = collect(work)
+        sources = ordered(plan, order)
+        jobs = [job for k, job in enumerate(sources) if k % shard[1] == shard[0] - 1]
+
+        about = {job: f"{numbers[notebook]} · {study}" for job, (notebook, study) in sources.items()}
+        schedule.train(jobs, about=about.__getitem__, **options)
+        if not any(one.waits for one in plan) or trained.issuperset(jobs):
+            return plan
+        trained.update(jobs)
+
+
+def ordered(plan: Sequence[Planned], order: Sequence[str] = ()) -> dict[Job, tuple[str, str]]:
+    """Every job once, the most valuable first, each with the notebook's run and the study that it is trained for.
+
+    Parameters
+    ----------
+    plan
+        Of all notebooks.
+    order
+        What comes first: names of notebooks' runs, or ``NAME.STUDY``. All else follows as it is planned.
+
+    Raises
+    ------
+    Invalid
+        If a study is named that its notebook does not plan.
+    """
+    for item in order:
+        notebook, _, study = item.partition(".")
+        for one in plan:
+            if one.name == notebook and study and study not in one.studies and not (one.waits or one.fails):
+                raise Invalid("order", item, f"{notebook}. and one of {', '.join(one.studies)}")
+    wanted = [((one.name, name), job) for one in plan for name, study in one.studies.items() for job in study.jobs]
+
+    def place(source: tuple[str, str]) -> int:
+        return next((k for k, item in enumerate(order) if item in (source[0], ".".join(source))), len(order))
+
+    wanted.sort(key=lambda pair: place(pair[0]))
+    sources: dict[Experiment, tuple[str, str]] = {}
+    for source, job in wanted:
+        sources.setdefault(job.experiment, source)
+    return {job: sources[job.experiment] for job in united([job for _, job in wanted])}
+
+
+def table(plan: Sequence[Planned], *, store: Store | None = None, workers: int = 1) -> pd.DataFrame:
+    """What there is to do for a plan: a row for each notebook's run, and one for all without repetitions.
+
+    Parameters
+    ----------
+    plan
+        Of all notebooks.
+    store
+        What may hold some of it; by default the usual one.
+    workers
+        Runs at a time, for the hours.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``runs``, ``found``, ``to train``, ``images`` (of all epochs of what is to be trained) and ``hours``,
+        missing where data are not here.
+    """
+    costs = estimated(list(ordered(plan)), store or Store())
+    rows = {one.name: _row([costs[j.experiment] for j in ordered([one])], workers) for one in plan}
+    return pd.DataFrame({**rows, "all": _row(list(costs.values()), workers)}).T
+
+
+def _row(costs: Sequence[Cost], workers: int) -> dict[str, float]:
+    new = [cost for cost in costs if not cost.found]
+    return {
+        "runs": len(costs),
+        "found": len(costs) - len(new),
+        "to train": len(new),
+        "images": sum(cost.images for cost in new),
+        "hours": sum(cost.seconds for cost in new) / 3600 / workers,
+    }

@@ -1,0 +1,87 @@
+"""The progress of jobs, wherever they are done: one bar on a terminal, one plain line a minute elsewhere."""
+
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Self
+
+from tqdm.auto import tqdm
+from tqdm.notebook import tqdm_notebook
+
+from vaelib.runs.execution import Job
+from vaelib.runs.store import Store
+
+_LINE = 60.0  # seconds between two lines
+_LOOK = 1.0  # seconds between two looks at the store
+
+
+class Progress:
+    """Shows how far jobs are, by what the runs under way write into the store; a context manager.
+
+    Parameters
+    ----------
+    store
+        Where the runs are under way.
+    seconds
+        How long each job is thought to take; once some are done only their ratios matter.
+    workers
+        How many jobs are done at a time.
+    about
+        What a job belongs to, by which jobs are counted.
+    """
+
+    def __init__(self, store: Store, seconds: Mapping[Job, float], workers: int, about: Callable[[Job], str]):
+        self._store, self._seconds, self._workers, self._about = store, seconds, workers, about
+        self._share = dict.fromkeys(seconds, 0.0)
+        self._runs, self._finished = Counter(map(about, seconds)), Counter[str]()
+        self._total, self._end = sum(seconds.values()), threading.Event()
+        self._watch = threading.Thread(target=self._show, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._look()
+        self._started, self._there = time.monotonic(), self._done()
+        self._watch.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._watch.join()
+
+    def finished(self, jobs: Sequence[Job]) -> None:
+        """Count jobs that are done."""
+        for job in jobs:
+            self._share[job] = 1.0
+            self._finished[self._about(job)] += 1
+
+    def text(self) -> str:
+        """What is under way, how many of its runs are done, and the time left for all."""
+        first = next((job for job, share in self._share.items() if share < 1), [*self._share][-1])
+        name, elapsed = self._about(first), time.monotonic() - self._started
+        done = self._done()
+        new = done - self._there
+        left = (self._total - done) * (elapsed / new if new > self._total / 100 else 1 / self._workers)
+        return f"{name} {self._finished[name]}/{self._runs[name]} runs · {tqdm.format_interval(left)} left".strip()
+
+    def _done(self) -> float:
+        """Of the seconds that all jobs are thought to take, those that are done."""
+        return sum(self._seconds[job] * share for job, share in self._share.items())
+
+    def _look(self) -> None:
+        epochs = self._store.under_way()
+        for job, share in self._share.items():
+            self._share[job] = max(share, min(epochs.get(job.experiment.key, 0) / job.experiment.epochs, 1.0))
+
+    def _show(self) -> None:
+        if not sys.stderr.isatty() and not issubclass(tqdm, tqdm_notebook):
+            while not self._end.wait(_LINE):
+                self._look()
+                print(self.text(), file=sys.stderr, flush=True)
+            return
+        with tqdm(total=self._total, leave=False, bar_format="{desc} {bar:20} {percentage:3.0f} %") as bar:
+            while not self._end.wait(_LOOK):
+                self._look()
+                bar.set_description_str(self.text(), refresh=False)
+                bar.n = self._done()
+                bar.refresh()
