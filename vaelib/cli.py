@@ -124,7 +124,7 @@ def train(
     if dry_run:
         planned = plan.collect(work)
         table = plan.table(planned, workers=workers or joblib.cpu_count())
-        click.echo(table.to_string(formatters={"hours": "{:.2f}".format}, float_format="{:,.0f}".format, na_rep="?"))
+        click.echo(table.to_string(formatters={"hours": "{:.2f}".format}, float_format="{:,.0f}".format))
     else:
         with _cluster(scheduler):
             planned = plan.train(work, order, shard=shard, until=until, workers=workers, device=device, weights=weights)

@@ -374,6 +374,13 @@ def test_a_name_that_fixes_the_content_has_no_fingerprint(name):
 # -- embedded and made on the spot
 
 
+def test_images_of_28x28_are_padded_unless_the_name_says_no():
+    padded, plain = load("mnist5k"), load("mnist5k:28")
+    assert plain.shape == (1, 28, 28)
+    assert torch.equal(padded.train[..., 2:-2, 2:-2], plain.train)
+    assert padded.train.sum() == plain.train.sum()
+
+
 def test_mnist5k_holds_real_digits():
     data = load("mnist5k")
     assert (len(data.train), len(data.test), data.shape) == (4000, 1000, (1, 32, 32))
@@ -425,7 +432,7 @@ def test_every_data_set_is_listed_without_a_network():
         (None, "one of mnist5k"),
         (["mnist"], "one of mnist5k"),
         ("mnist:3", "mnist without an argument"),
-        ("mnist5k:", "mnist5k without an argument"),
+        ("mnist5k:", "mnist5k without an argument, zero-padded to 32x32, or with 28"),
         ("sprites:many", "sprites:N with a whole number N from 10 to 737,280"),
         ("sprites:", "sprites:N with a whole number"),
         ("sprites:9", "sprites:N with a whole number"),

@@ -1,6 +1,7 @@
 """What notebooks plan: the studies that they define, found without training or drawing anything."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,8 +166,8 @@ def table(plan: Sequence[Planned], *, store: Store | None = None, workers: int =
     Returns
     -------
     DataFrame
-        Columns ``runs``, ``found``, ``to train``, ``images`` (of all epochs of what is to be trained) and ``hours``,
-        missing where data are not here.
+        Columns ``runs``, ``found``, ``to train``, ``no data`` (those whose data are not here), and of the others that
+        are to be trained the ``images`` of all epochs and the ``hours``.
     """
     costs = estimated(list(ordered(plan)), store or Store())
     rows = {one.name: _row([costs[j.experiment] for j in ordered([one])], workers) for one in plan}
@@ -175,10 +176,12 @@ def table(plan: Sequence[Planned], *, store: Store | None = None, workers: int =
 
 def _row(costs: Sequence[Cost], workers: int) -> dict[str, float]:
     new = [cost for cost in costs if not cost.found]
+    known = [cost for cost in new if not math.isnan(cost.seconds)]
     return {
         "runs": len(costs),
         "found": len(costs) - len(new),
         "to train": len(new),
-        "images": sum(cost.images for cost in new),
-        "hours": sum(cost.seconds for cost in new) / 3600 / workers,
+        "no data": len(new) - len(known),
+        "images": sum(cost.images for cost in known),
+        "hours": sum(cost.seconds for cost in known) / 3600 / workers,
     }

@@ -48,16 +48,23 @@ class _Entry:
 
 # What may follow a name and a colon, the parser of it, and the files that it leads to.
 _N = ("N", sprites.count)
+_SIDE = ("", images.side)
 _BALLS = ("components=5,dimension=2,seed=0", mixtures.options)
 _FOLD = ("clin+rna+cna/FOLD", cohorts.chosen, cohorts.files)
 _FOLD_OF_TWO = ("clin+rna/FOLD", partial(cohorts.chosen, known=("clin", "rna")))
 _PATH = ("PATH", own.path, own.files)
 
 _TABLE = {
-    "mnist5k": _Entry(images.mnist5k, "5,000 MNIST digits, 4,000/1,000, 32x32", "installed with vaelib"),
-    "mnist": _Entry(images.mnist, "MNIST, 60,000/10,000, 32x32", "12 MB to fetch", images.MNIST),
+    "mnist5k": _Entry(
+        images.mnist5k, "5,000 MNIST digits, 4,000/1,000, 32x32 (:28 28x28)", "installed with vaelib", None, *_SIDE
+    ),
+    "mnist": _Entry(images.mnist, "MNIST, 60,000/10,000, 32x32 (:28 28x28)", "12 MB to fetch", images.MNIST, *_SIDE),
     "fashion_mnist": _Entry(
-        images.fashion_mnist, "Fashion-MNIST, 60,000/10,000, 32x32", "31 MB to fetch", images.FASHION_MNIST
+        images.fashion_mnist,
+        "Fashion-MNIST, 60,000/10,000, 32x32 (:28 28x28)",
+        "31 MB to fetch",
+        images.FASHION_MNIST,
+        *_SIDE,
     ),
     "cifar10": _Entry(images.cifar10, "CIFAR-10, 50,000/10,000, 32x32 colour", "170 MB to fetch", images.CIFAR10),
     "svhn": _Entry(images.svhn, "SVHN, 73,257/26,032, 32x32 colour", "246 MB to fetch", images.SVHN),
@@ -156,7 +163,7 @@ def load(name: str) -> Dataset:
     Returns
     -------
     Dataset
-        Images as bytes (N, C, H, W), 28x28 zero-padded to 32x32; or vectors as float32 (N, F).
+        Images as bytes (N, C, H, W), 28x28 zero-padded to 32x32 (not in ``"mnist:28"``); or vectors as float32 (N, F).
 
     Raises
     ------

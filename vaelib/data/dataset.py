@@ -99,6 +99,7 @@ class Dataset:
         test_labels: ArrayLike | Tensor | None = None,
         name: str = "arrays",
         source: str = "arrays held in memory",
+        pad: bool = True,
         test_fraction: float = HELD_OUT,
         seed: int = 0,
     ) -> "Dataset":
@@ -108,12 +109,14 @@ class Dataset:
         ----------
         train, test
             NumPy arrays or tensors, uint8 or floating: grey images (N, H, W), images (N, C, H, W) or (N, H, W, C) with
-            one or three channels (channels first where it could be either), or vectors (N, F). Images of 28x28 are
-            zero-padded to 32x32, which is what the convolutional networks take. Memory is shared where it can be.
+            one or three channels (channels first where it could be either), or vectors (N, F). Memory is shared where
+            it can be.
         train_labels, test_labels
             Classes as whole numbers, (N,).
         name, source
             What to call it, and where it came from.
+        pad
+            Whether images of 28x28 are zero-padded to 32x32, which is what the convolutional networks take.
         test_fraction, seed
             Where ``test`` is None, this fraction of ``train``, drawn with this seed, is held out to be it.
 
@@ -138,8 +141,8 @@ class Dataset:
         """
         if test is None and test_labels is not None:
             raise DataError(f"{name}: test_labels was given without test; it is allowed only with it.")
-        x, y = _samples(f"{name}: train", train), _labels(f"{name}: train_labels", train_labels)
-        x_test = x if test is None else _samples(f"{name}: test", test)
+        x, y = _samples(f"{name}: train", train, pad), _labels(f"{name}: train_labels", train_labels)
+        x_test = x if test is None else _samples(f"{name}: test", test, pad)
         whole = cls(name, x, x_test, y, _labels(f"{name}: test_labels", test_labels), source=source)
         if test is not None:
             return whole
@@ -177,7 +180,7 @@ def split(count: int, fraction: float = HELD_OUT, seed: int = 0) -> tuple[Tensor
     return order[held:], order[:held]
 
 
-def _samples(field: str, values: ArrayLike | Tensor) -> Tensor:
+def _samples(field: str, values: ArrayLike | Tensor, pad: bool) -> Tensor:
     """Samples as a tensor in one of the two layouts, (N, C, H, W) or (N, F)."""
     array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     if array.dtype != np.uint8 and array.dtype.kind != "f":
@@ -189,7 +192,7 @@ def _samples(field: str, values: ArrayLike | Tensor) -> Tensor:
         array = array[:, None]
     elif array.ndim == 4 and array.shape[1] not in (1, 3) and array.shape[3] in (1, 3):
         array = array.transpose(0, 3, 1, 2)
-    if array.shape[2:] == (28, 28):
+    if pad and array.shape[2:] == (28, 28):
         array = np.pad(array, ((0, 0), (0, 0), (2, 2), (2, 2)))
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 

