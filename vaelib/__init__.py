@@ -9,7 +9,7 @@ figures and verdicts are drawn from there. The names below are imported when the
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 _ROOMS = {
     "divergences": (

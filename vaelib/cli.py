@@ -93,7 +93,7 @@ def figures(
 @click.option("-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter; may be repeated.")
 @click.option("--dry-run", is_flag=True, help="Say what there is to do and how long it takes, and do nothing.")
 @click.option("--max-hours", type=click.FloatRange(0, min_open=True), help="Stop after so long, and keep what is done.")
-@click.option("--shard", callback=_shard, metavar="I/N", help="Only every Nth run, from the Ith on: for array jobs.")
+@click.option("--shard", callback=_shard, metavar="I/N", help="Only the Ith of N parts of the runs: for array jobs.")
 @click.option("--workers", type=click.IntRange(1), help="Runs at a time; by default as many as the cores allow.")
 @click.option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster that shares the run store's folder.")
 @click.option("--device", help="cpu, cuda, cuda:1, ...; by default every accelerator there is, or the CPU.")

@@ -96,7 +96,7 @@ def train(
     order
         As for :func:`ordered`.
     shard
-        (i, n): every n-th run only, from the i-th on. A run belongs to the same shard whatever the store holds.
+        (i, n): the i-th of n parts of the runs only. A run belongs to the same part whatever the store holds.
     options
         As for :func:`vaelib.runs.schedule.train`.
 
@@ -110,8 +110,7 @@ def train(
     while True:
         plan = collect(work)
         sources = ordered(plan, order)
-        jobs = [job for k, job in enumerate(sources) if k % shard[1] == shard[0] - 1]
-
+        jobs = [job for job in sources if int(job.experiment.key, 16) % shard[1] == shard[0] - 1]
         about = {job: f"{numbers[notebook]} · {study}" for job, (notebook, study) in sources.items()}
         schedule.train(jobs, about=about.__getitem__, **options)
         if not any(one.waits for one in plan) or trained.issuperset(jobs):

@@ -52,6 +52,11 @@ def _excess(value: Tensor, above_one: Tensor) -> Tensor:
 class _NormalGeometry(Geometry):
     parameters = ("loc", "scale")
 
+    def kl(self, q: Normal, p: Normal) -> Tensor:
+        # Both differences, of r^2 - 1 and log r, are as good near r = 1 as r itself, and as r vanishes.
+        r, m = q.scale / p.scale, (q.loc - p.loc) / p.scale
+        return ((r - 1) * (r + 1) + m * m) / 2 - r.log()
+
     def mean(self, q: Normal, p: Normal, skew: SkewLike) -> tuple[Distribution, Tensor]:
         c = _Normalised(q, p, skew)
         mean = Normal(p.loc + p.scale * c.w * c.m, p.scale * c.u.rsqrt(), validate_args=False)

@@ -1,6 +1,6 @@
 """Measures: functions of a trained model and samples, and the observers made of them, one file a subject."""
 
-from vaelib.measures.base import Observation, Observed, Observer, batches, decode, posterior
+from vaelib.measures.base import Observation, Observed, Observer, batches, decode, encode, posterior
 from vaelib.measures.codes import (
     Categories,
     CategoryTraversal,

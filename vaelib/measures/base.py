@@ -35,9 +35,14 @@ def batches(model: torch.nn.Module, samples: Tensor, size: int = _BATCH) -> Iter
 
 
 @torch.no_grad()
+def encode(vae: VAE, samples: Tensor) -> Tensor:
+    """What the encoder makes of all samples: ``(n, outputs)``."""
+    return torch.cat([vae.encoder(x) for x in batches(vae, samples)])
+
+
 def posterior(vae: VAE, samples: Tensor) -> Distribution:
     """q(z|x) of all samples: batch shape ``(n,)``."""
-    return vae.latent.posterior(torch.cat([vae.encoder(x) for x in batches(vae, samples)]))
+    return vae.latent.posterior(encode(vae, samples))
 
 
 @torch.no_grad()

@@ -1,10 +1,13 @@
 """How well samples are reconstructed, clean and noisy, and what is seen of it."""
 
+from itertools import repeat
+
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.distributions import Independent
+from torch.distributions import Distribution, Independent
 
+from vaelib.divergences import Noise
 from vaelib.measures.base import Observation, Observed, Observer, Split, batches, decode, posterior
 from vaelib.models import VAE, pixels
 from vaelib.objectives import Trainee, corrupt
@@ -41,8 +44,23 @@ def noisy(samples: Tensor, sd: float, generator: torch.Generator) -> Tensor:
     return corrupt(clean, torch.randn(clean.shape, generator=generator, device=generator.device), sd)
 
 
+class _Encoded(VAE):
+    """A VAE that knows what its encoder makes of one batch, and does not ask it again."""
+
+    def __init__(self, vae: VAE, x: Tensor, outputs: Tensor):
+        super().__init__(vae.encoder, vae.decoder, vae.latent, vae._likelihood)
+        self.train(vae.training)
+        self._known, self._outputs = x, outputs
+
+    def posterior(self, x: Tensor, noise: Noise | None = None) -> Distribution:
+        """q(z|x)."""
+        return self.latent.posterior(self._outputs) if x is self._known else super().posterior(x, noise)
+
+
 @torch.no_grad()
-def mean_terms(trainee: Trainee, samples: Tensor, generator: torch.Generator, batch_size: int) -> dict[str, float]:
+def mean_terms(
+    trainee: Trainee, samples: Tensor, generator: torch.Generator, batch_size: int, encoded: Tensor | None = None
+) -> dict[str, float]:
     """The objective's terms on samples, averaged: what it minimises, as it stands.
 
     Parameters
@@ -56,11 +74,15 @@ def mean_terms(trainee: Trainee, samples: Tensor, generator: torch.Generator, ba
     batch_size
         That of the training: a biased MMD or the entropy of a batch's aggregate depend on it, and could not be compared
         with the training's otherwise.
+    encoded
+        What the encoder makes of the samples as they are, ``(n, outputs)``, where that is known: it is not asked again.
     """
     totals: dict[str, float] = {}
     done = torch.ones((), device=generator.device)
-    for x in batches(trainee, samples, batch_size):
-        terms = trainee(x, trainee.objective.noise(trainee.vae, x.shape, generator), done)
+    known = repeat(None) if encoded is None else encoded.split(batch_size)
+    for x, outputs in zip(batches(trainee, samples, batch_size), known):
+        vae = trainee.vae if outputs is None else _Encoded(trainee.vae, x, outputs)
+        terms = trainee.objective(vae, x, trainee.objective.noise(vae, x.shape, generator), done)
         for name, term in terms.items():
             totals[name] = totals.get(name, 0.0) + term.double().sum().item()
     return {name: total / len(samples) for name, total in totals.items()}

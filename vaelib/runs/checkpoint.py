@@ -18,6 +18,8 @@ class Checkpoint:
 
     Parameters
     ----------
+    data
+        The fingerprint of what it is trained on.
     epoch
         The last epoch that is done.
     history
@@ -30,6 +32,7 @@ class Checkpoint:
         Everything that training goes on from, as tensors by name.
     """
 
+    data: str
     epoch: int
     history: list[dict[str, float]]
     observations: dict[str, Observation]

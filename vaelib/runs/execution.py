@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 
 from vaelib import __version__, measures, training
 from vaelib import data as datasets
+from vaelib.errors import DataError
 from vaelib.measures import Observation, Observed, Observer
 from vaelib.models import pixels
 from vaelib.objectives import Trainee
@@ -119,8 +120,7 @@ def do(jobs: Sequence[Job], options: Options, parent: int | None = None) -> tupl
         The jobs, and what is left of them.
     """
     if parent is not None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and ends its workers
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+        _serve(parent)
     store, rest = Store(options.store), Rest()
     mine, failure = list[_Run](), None
     with ExitStack() as stack:
@@ -131,7 +131,7 @@ def do(jobs: Sequence[Job], options: Options, parent: int | None = None) -> tupl
                 rest.late.append(job)
                 continue
             try:
-                stack.enter_context(store.lock(job.experiment.key, wait=False))
+                stack.enter_context(store.lock(job.experiment.key, wait=0))
             except Busy:
                 rest.busy.append(job)
                 continue
@@ -154,6 +154,13 @@ def do(jobs: Sequence[Job], options: Options, parent: int | None = None) -> tupl
         for run in mine:
             rest.add(do([run.job], options)[1])
     return jobs, rest
+
+
+@cache
+def _serve(parent: int) -> None:
+    """Make this process a worker: it ends with its parent, which alone is interrupted, and then ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
 def _end_with(parent: int) -> None:
@@ -195,8 +202,17 @@ def trained(entry: Entry, device: str | None = None) -> Trainee:
 
 @lru_cache(maxsize=2)
 def dataset(name: str, fingerprint: str | None) -> datasets.Dataset:
-    """A loaded data set, kept for the next run of the same process."""
-    return datasets.load(name)
+    """A loaded data set, kept for the next run of the same process.
+
+    Raises
+    ------
+    DataError
+        If it cannot be loaded, or its files are not, or no longer, those that are meant.
+    """
+    data = datasets.load(name)
+    if datasets.fingerprint(name) != fingerprint:
+        raise DataError(f"{name} is not here what it was when the runs were planned; start them again.")
+    return data
 
 
 class _Run:
@@ -231,15 +247,17 @@ class _Run:
 
     def checkpoint(self, epoch: int, state: training.State) -> Checkpoint:
         """What is to be written down after an epoch."""
-        return Checkpoint(epoch, self.history, self.seen, self.seconds, state)
+        return Checkpoint(self.data.fingerprint, epoch, self.history, self.seen, self.seconds, state)
 
     def measure(self, trainee: Trainee, epoch: int, row: dict[str, float]) -> None:
         """Add an epoch to the history: what training saw, and what the test set shows."""
         e = self.experiment
         trainee.eval()
         noise = training.generator(self.device, e.seed, "test")
-        tested = measures.mean_terms(trainee, self.test, noise, e.batch_size)
-        q, p = measures.posterior(trainee.vae, self.inputs), trainee.vae.prior
+        encoded = measures.encode(trainee.vae, self.inputs)
+        clean = encoded if self.inputs is self.test else None
+        tested = measures.mean_terms(trainee, self.test, noise, e.batch_size, clean)
+        q, p = trainee.vae.latent.posterior(encoded), trainee.vae.prior
         errors = measures.squared_error(measures.decode(trainee.vae, q.mean), pixels(self.test))
         tested["reconstruction"] = errors.double().mean().item()
         reported = {name: float(value) for name, value in trainee.objective.report().items()}
@@ -319,7 +337,7 @@ def _train(group: list[_Run], store: Store, options: Options) -> bool:
     )
     saved = [None if options.force else Checkpoint.read(store.checkpoint(run.experiment.key)) for run in group]
     found = [checkpoint for checkpoint in saved if checkpoint is not None]
-    if len(found) == len(group) and len({c.epoch for c in found}) == 1 and all(map(_observed, group, found)):
+    if len(found) == len(group) and len({c.epoch for c in found}) == 1 and all(map(_serves, group, found)):
         process.resume([c.state for c in found], found[0].epoch)
         for run, checkpoint in zip(group, found):
             run.resume(checkpoint)
@@ -344,8 +362,8 @@ def _train(group: list[_Run], store: Store, options: Options) -> bool:
     return True
 
 
-def _observed(run: _Run, saved: Checkpoint) -> bool:
-    """Whether a checkpoint has what had to be observed by its epoch."""
+def _serves(run: _Run, saved: Checkpoint) -> bool:
+    """Whether a run can go on from a checkpoint: of the same data, and with what had to be observed by its epoch."""
     last = run.experiment.epochs
     due = [o for o in run.observers if any(o.due(epoch, last) for epoch in range(saved.epoch + 1))]
-    return all(o.key in saved.observations for o in due)
+    return saved.data == run.data.fingerprint and all(o.key in saved.observations for o in due)

@@ -2,7 +2,10 @@
 
 import math
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -11,7 +14,7 @@ import torch
 from tqdm.auto import tqdm
 
 from vaelib import data as datasets
-from vaelib.errors import TimeUp
+from vaelib.errors import TimeUp, UserError
 from vaelib.measures import Observer
 from vaelib.runs import execution
 from vaelib.runs.checkpoint import Checkpoint
@@ -19,7 +22,7 @@ from vaelib.runs.execution import Job, Options, Rest
 from vaelib.runs.experiment import Experiment
 from vaelib.runs.pace import Pace
 from vaelib.runs.progress import Progress
-from vaelib.runs.store import Store
+from vaelib.runs.store import Busy, Store
 from vaelib.training import NonFiniteLoss
 
 _STACK = 64  # members of one vectorised step; more only lengthens the step
@@ -112,7 +115,7 @@ def train(
             rest.late += left.late
             rest.failed |= left.failed
             if len(left.busy) == sum(map(len, groups)):  # somebody else has all that is left: wait for one of them
-                with store.lock(left.busy[0].experiment.key):
+                with suppress(Busy), store.lock(left.busy[0].experiment.key, wait=max(until - time.time(), 0)):
                     pass
             groups = [[job] for job in left.busy]
             options = replace(options, force=False)
@@ -199,13 +202,36 @@ def _work(
     groups: list[list[Job]], options: Options, devices: list[str], workers: int
 ) -> Iterator[tuple[Sequence[Job], Rest]]:
     """Do groups of jobs, here or in workers; what is left of each as it is done."""
-    processes = joblib.Parallel(n_jobs=workers, batch_size=1, prefer="processes", return_as="generator_unordered")
     backend, _ = joblib.parallel.get_active_backend(prefer="processes")
+    if (client := getattr(backend, "client", None)) is not None:
+        yield from _on_dask(client, groups, options)
+        return
+    processes = joblib.Parallel(n_jobs=workers, batch_size=1, prefer="processes", return_as="generator_unordered")
     parent = os.getpid() if type(backend).__name__ == "LokyBackend" and workers > 1 else None
-    yield from processes(
+    calls = [
         joblib.delayed(execution.do)(group, replace(options, device=devices[k % len(devices)]), parent)
         for k, group in enumerate(groups)
-    )
+    ]
+    try:
+        yield from processes(calls)
+    except BrokenExecutor as error:
+        said = "a worker was killed, perhaps because the memory did not suffice (fewer --workers need less)"
+        raise UserError(f"{said}; what was finished is stored, and the same command goes on from there") from error
+
+
+def _on_dask(client: Any, groups: list[list[Job]], options: Options) -> Iterator[tuple[Sequence[Job], Rest]]:
+    """Do groups of jobs on a Dask cluster.
+
+    joblib's own way to it counts the workers once, at the start, and with one of them works here in its place.
+    """
+    from distributed import as_completed
+
+    futures = client.map(execution.do, groups, options=options, pure=False)
+    try:
+        for future in as_completed(futures):
+            yield future.result()
+    finally:
+        client.cancel(futures)
 
 
 def _announce(found: int, reasons: list[str]) -> None:

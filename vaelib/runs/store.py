@@ -5,6 +5,7 @@ nothing in it can execute. Checkpoints of runs under way, and locks, lie beside 
 """
 
 import gzip
+import math
 import shutil
 import tarfile
 import tempfile
@@ -29,7 +30,7 @@ from vaelib.parts import key_of
 from vaelib.runs import bundle
 from vaelib.runs.bundle import Damaged
 
-SCHEMA = 2
+SCHEMA = 3
 """Raised by one when code changes so that the same experiment gives other numbers: older entries are run anew."""
 
 _BUNDLE = f"{'[0-9a-f]' * 64}.zip"
@@ -255,7 +256,7 @@ class Store:
             return Entry.read(file)
 
     @contextmanager
-    def lock(self, key: str, *, wait: bool = True) -> Iterator[None]:
+    def lock(self, key: str, *, wait: float = math.inf) -> Iterator[None]:
         """Hold the lock of a run; the system frees it when the process dies.
 
         A thread that holds it may wait for it again, and has it at once; processes, and other threads, wait.
@@ -265,12 +266,12 @@ class Store:
         key
             Whose lock.
         wait
-            Whether to wait for somebody who holds it.
+            Seconds to wait for somebody who holds it.
 
         Raises
         ------
         Busy
-            If `wait` is false and anybody, this thread too, holds it.
+            If somebody holds it for longer; where `wait` is 0, this thread too may be the one.
         """
         file = self.folder / "locks" / f"{key}.lock"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -278,7 +279,7 @@ class Store:
         try:
             if lock.is_locked and not wait:
                 raise Timeout(str(file))
-            held = lock.acquire(blocking=wait)
+            held = lock.acquire(timeout=-1 if math.isinf(wait) else wait)
         except Timeout:
             raise Busy(f"run {key[:12]} is under way elsewhere") from None
         with held:
@@ -394,7 +395,7 @@ class Store:
         for pattern in ("[0-9a-f][0-9a-f]/*", "checkpoints/*", f"{files.DRAFT}*"):
             for path in sorted(self.folder.glob(pattern)):
                 owner = path.name.removeprefix(files.DRAFT).split(".")[0]
-                with suppress(Busy, FileNotFoundError), self.lock(owner, wait=False):  # its owner may have ended by now
+                with suppress(Busy, FileNotFoundError), self.lock(owner, wait=0):  # its owner may have ended by now
                     entry = None if path.parent.name == "checkpoints" else self.get(path.stem)
                     if path.is_dir():  # a draft, or a run of the first schema
                         shutil.rmtree(path)
@@ -404,7 +405,7 @@ class Store:
                         continue
                     removed += 1
         for file in self.folder.glob("locks/*.lock"):
-            with suppress(Busy), self.lock(file.stem, wait=False):
+            with suppress(Busy), self.lock(file.stem, wait=0):
                 file.unlink()  # whoever waits for it notices, and makes a new one
         return removed
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vaelib.divergences import Noise
+from vaelib.errors import UserError
 from vaelib.models import pixels
 from vaelib.objectives import Terms, Trainee
 from vaelib.parts import NotNegative, Part
@@ -27,7 +28,7 @@ random stream: to change it is to change every run, and to raise the store's ``S
 """
 
 
-class NonFiniteLoss(FloatingPointError):
+class NonFiniteLoss(UserError):
     """A term of the loss became infinite or not a number."""
 
 
