@@ -5,8 +5,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from vaelib.companion import claims, figures, report
-from vaelib.companion.claims import Claim, Ledger
+from vaelib.companion import claims, figures, report, statements
+from vaelib.companion.claims import Claim, Ledger, Setting
 from vaelib.errors import UserError
 
 NASTY = r"a|b *c* _d_ __e__ <f> & &lt; `g` [h](i) ![j] ~~k~~ \ $l$ \| \* fashion_mnist"
@@ -43,7 +43,8 @@ class Page(HTMLParser):
 def saved():
     def save(caption, claim):
         folder = figures.folder("02_test", "quick")
-        Ledger(folder).record(claim, [0.01, 0.011], dataset="mnist", epochs=100)
+        for data in ("mnist", "mnist5k"):
+            Ledger(folder).record(claim, [0.01, 0.011], setting=Setting(data=data, epochs=100))
         figure, _ = plt.subplots()
         figures.save(figure, "a.b", folder=folder, data=pd.DataFrame({"x": [1]}), caption=caption, claims=[claim])
         plt.close(figure)
@@ -53,12 +54,14 @@ def saved():
 
 
 def test_a_report_sets_figures_beside_claims(saved):
-    markdown, page = saved("Skew against epoch.", "thesis/c1")
+    markdown, page = saved("Skew against epoch.", "thesis/c5")
     text = markdown.read_text()
-    assert "1 notebooks: 1 reproduced, 0 trend only" in text
+    assert "1 notebooks. reduced: 1 agrees; stand-in: 1 agrees." in text
+    assert text.index("*reduced*") < text.index("| mnist, 100 epochs |") < text.index("*stand-in*")
+    assert text.index("*stand-in*") < text.index("| mnist5k, 100 epochs |")
     assert "![Skew against epoch.](02_test/a.b.png)" in text
-    assert "| thesis/c1 |" in text
-    assert f"- thesis/c1: {claims.get('thesis/c1').says}, holds" in text
+    assert "| thesis/c5 |" in text
+    assert f"- thesis/c5: {claims.get('thesis/c5').says}, holds" in text
     (image,) = Page(page.read_text()).images
     assert image["alt"] == "Skew against epoch."
     assert (page.parent / image["src"]).exists()
@@ -66,12 +69,13 @@ def test_a_report_sets_figures_beside_claims(saved):
 
 
 def test_every_character_of_captions_and_statements_is_shown_as_it_is(saved, monkeypatch):
-    monkeypatch.setitem(claims._book(), "thesis/c1", Claim("thesis/c1", NASTY, data="mnist", epochs=100))
+    nasty = Claim(id="thesis/c1", kind="statement", says=NASTY)
+    monkeypatch.setitem(statements._book(), "thesis/c1", nasty)
     _, file = saved(NASTY, "thesis/c1")
     page = Page(file.read_text())
     assert page.images[0]["alt"] == NASTY
     assert page.texts["td"][:3] == ["thesis/c1", NASTY, "holds"]
-    assert len(page.texts["td"]) == 6
+    assert len(page.texts["td"]) == 2 * 8
     assert NASTY in page.texts["em"]
     assert page.texts["li"] == [f"thesis/c1: {NASTY}, holds"]
 

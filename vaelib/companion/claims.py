@@ -1,177 +1,48 @@
-"""The ledger: what the papers state, what was measured, and a verdict by one rule.
+"""The ledger: what a notebook measured of the papers' claims, and tables of it with verdicts by one rule.
 
-The statements are in ``claims.yaml`` beside this module. A notebook records what it measured with a
-:class:`Ledger`; a report collects what all notebooks recorded.
+The statements are in ``claims.yaml`` beside this module (:mod:`vaelib.companion.statements`), the rule in
+:mod:`vaelib.companion.verdicts`, and what turns statements into margins in :mod:`vaelib.companion.margins`. A notebook
+records with a :class:`Ledger`; a report collects what all notebooks recorded.
 """
 
-import difflib
 import json
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cache
-from importlib import resources
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
-import yaml
-from scipy import stats
+from pydantic.json_schema import models_json_schema
 
-from vaelib.errors import Invalid
+from vaelib.companion.statements import Claim, Record, Setting, counterpart, get, ids, rounded
+from vaelib.companion.verdicts import FACTS, FINDINGS, RULE, SCALES, Spread, Verdict, judge
+from vaelib.errors import Invalid, UserError
 from vaelib.files import lock, write_text
 
-VERDICTS = ("reproduced", "trend only", "not reproduced", "not run at this scale")
+__all__ = [
+    "RULE",
+    "Claim",
+    "Ledger",
+    "Record",
+    "Setting",
+    "Verdict",
+    "apart",
+    "counterpart",
+    "get",
+    "ids",
+    "mean_sd",
+    "paper_table",
+    "schema",
+    "summary",
+    "verdict_table",
+]
 
-RULE = (
-    "A printed value is *reproduced* if the mean measured differs from it by at most two standard deviations (the "
-    "paper's and ours, added in squares) or 5 %, whichever is more; it is *trend only* within 25 %. A statement is "
-    "turned into margins, one a seed, that are positive where it holds: it is *reproduced* if the 95 % interval of the "
-    "mean margin lies above zero, *trend only* if the mean does. A statement of pure theory is reproduced if every "
-    "margin is positive. Anything else is *not reproduced*. All this is for the paper's data set and at least its "
-    "epochs; at a smaller scale the verdict is at best *trend only*, and otherwise *not run at this scale*."
-)
-"""How a verdict is reached."""
+COLUMNS = ["statement", "paper", "measured", "on", "finding", "scale", "robust"]
+_WORDS = {"epochs": "{} epochs", "batch_size": "batches of {}", "learning_rate": "rate {}", "latents": "{} latents"}
 
-
-@dataclass(frozen=True)
-class Claim:
-    """One statement of a paper.
-
-    Attributes
-    ----------
-    id
-        Paper, table or statement, data set and method: ``avae/t3/mnist/js``.
-    says
-        The statement, or what the value is of.
-    value, sd, n
-        The number that the paper prints, with its spread and number of seeds where it prints them; None for a
-        statement in words.
-    data, epochs
-        The scale at which the paper has it; both None for pure theory.
-    note
-        A remark.
-    """
-
-    id: str
-    says: str
-    value: float | None = None
-    sd: float | None = None
-    n: int | None = None
-    data: str | None = None
-    epochs: int | None = None
-    note: str = ""
-
-    @property
-    def stated(self) -> str:
-        """What the paper states, in short: ``0.36 ± 0.001 (n = 5)``, or ``holds``."""
-        if self.value is None:
-            return "holds"
-        return _number(self.value, self.sd, self.n, digits=3 if abs(self.value) < 1000 else 4)
-
-    @property
-    def scale(self) -> str:
-        """The paper's scale, in words."""
-        return _scale(self.data, self.epochs)
-
-
-def _number(mean: float, sd: float | None, n: int | None, digits: int) -> str:
-    """A mean to so many significant digits, with its spread and count."""
-
-    def rounded(value: float, digits: int) -> str:
-        return f"{float(f'{value:.{digits}g}'):g}"  # 260, not 2.6e+02
-
-    spread = "" if sd is None else f" ± {rounded(sd, digits - 1)}"
-    return rounded(mean, digits) + spread + (f" (n = {n})" if n else "")
-
-
-def mean_sd(values: Sequence[float], decimals: int) -> str:
-    """``1.23 ± 0.04``, for tables; without a spread where there is only one value."""
-    numbers = np.asarray(values, dtype=float)
-    spread = f" ± {numbers.std(ddof=1):.{decimals}f}" if len(numbers) > 1 else ""
-    return f"{numbers.mean():.{decimals}f}{spread}"
-
-
-def _scale(data: str | None, epochs: int | None) -> str:
-    return ", ".join([*([data] if data else []), *([f"{epochs} epochs"] if epochs else [])])
-
-
-@cache
-def _book() -> dict[str, Claim]:
-    text = yaml.safe_load(resources.files("vaelib.companion").joinpath("claims.yaml").read_text(encoding="utf-8"))
-    return {
-        name: Claim(name, entry.pop("quantity", None) or entry.pop("says"), **entry)
-        for name, entry in text["claims"].items()
-    }
-
-
-def ids() -> list[str]:
-    """The ids of all claims."""
-    return list(_book())
-
-
-def get(claim: str) -> Claim:
-    """The claim with this id.
-
-    Raises
-    ------
-    Invalid
-        If there is none; the sentence names the closest ones.
-    """
-    if claim not in _book():
-        near = ", ".join(difflib.get_close_matches(claim, _book(), n=3, cutoff=0.3))
-        raise Invalid("claim", claim, f"in the ledger, where the closest are {near}")
-    return _book()[claim]
-
-
-def counterpart(dataset: str) -> str:
-    """The papers' data set that a data set stands for, whole or not: ``mnist`` for ``mnist5k``."""
-    return {"mnist5k": "mnist", "sprites": "dsprites"}.get(dataset.split(":")[0], dataset)
-
-
-def recorded_as(dataset: str, likelihood: str) -> str:
-    """The data set's name in the ledger: with the likelihood where it is not the one of the α-VAE paper's table 2.
-
-    That lists squared error for MNIST and a Bernoulli likelihood for the others.
-    """
-    listed = "gaussian" if counterpart(dataset) == "mnist" else "bernoulli"
-    return dataset if likelihood == listed else f"{dataset}, {likelihood}"
-
-
-def paper_table(claims: Iterable[str]) -> pd.DataFrame:
-    """What the papers state: one row a claim."""
-    rows = [(c.says, c.stated, c.scale) for c in map(get, claims)]
-    return pd.DataFrame(rows, index=pd.Index(claims, name="claim"), columns=["statement", "paper", "paper's scale"])
-
-
-def verdict(claim: Claim, measured: Sequence[float], dataset: str | None, epochs: int | None) -> str:
-    """One of :data:`VERDICTS`, by :data:`RULE`.
-
-    Parameters
-    ----------
-    claim
-        What was tested.
-    measured
-        One value a seed; margins where the claim is a statement.
-    dataset, epochs
-        The scale at which it was measured.
-    """
-    values = np.asarray(measured, dtype=float)
-    mean, sd = values.mean(), values.std(ddof=1) if len(values) > 1 else 0.0
-    if claim.value is not None:
-        distance = abs(mean - claim.value)
-        holds = distance <= max(2 * math.hypot(sd, claim.sd or 0), 0.05 * abs(claim.value))
-        trend = distance <= 0.25 * abs(claim.value)
-    elif claim.data is None and claim.epochs is None:
-        holds, trend = bool((values > 0).all()), mean > 0
-    else:
-        reach = stats.t.ppf(0.975, len(values) - 1) * sd / math.sqrt(len(values)) if len(values) > 1 else math.inf
-        holds, trend = mean - reach > 0, mean > 0
-    paper_scale = claim.data in (None, dataset) and (epochs or 0) >= (claim.epochs or 0)
-    if paper_scale:
-        return VERDICTS[0] if holds else VERDICTS[1] if trend else VERDICTS[2]
-    return VERDICTS[1] if trend else VERDICTS[3]
+Measured: TypeAlias = "pd.Series[float] | pd.DataFrame | Iterable[float]"
+"""A value for each unit; a table has a column for each part."""
 
 
 class Ledger:
@@ -186,21 +57,24 @@ class Ledger:
     def __init__(self, folder: Path):
         self.file = Path(folder) / "claims.json"
 
-    def records(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """What is recorded, by claim and by data set (``""`` for theory)."""
-        return json.loads(self.file.read_text(encoding="utf-8")) if self.file.exists() else {}
+    def records(self) -> list[Record]:
+        """What is recorded, in the order of claims."""
+        entries = json.loads(self.file.read_text(encoding="utf-8")) if self.file.exists() else []
+        if not isinstance(entries, list):
+            raise UserError(f"{self.file} was written by an older vaelib; remove it and run the notebook again")
+        return [Record(**entry) for entry in entries]
 
     def record(
         self,
         claim: str,
-        measured: Iterable[float],
+        measured: Measured,
         *,
-        dataset: str | None = None,
-        epochs: int | None = None,
+        setting: Setting | None = None,
+        checks: Mapping[str, float] | None = None,
         runs: Iterable[str] = (),
-        note: str = "",
+        **others: Any,
     ) -> None:
-        """Record what was measured, in the place of an earlier record of the same claim on the same data set.
+        """Record what was measured, in the place of an earlier record of the same claim, data, likelihood and variant.
 
         Several processes may record at a time.
 
@@ -209,49 +83,152 @@ class Ledger:
         claim
             Its id.
         measured
-            One value a seed; for a statement margins, positive where it holds.
-        dataset, epochs
-            The scale.
+            A value a unit, or margins that are positive where a statement holds. Rows of a table with the same index
+            (its first level) are of one unit and averaged; the index is called what a unit is.
+        setting
+            How it was measured.
+        checks
+            For preconditions: what the worst run has (:data:`vaelib.companion.verdicts.PRECONDITIONS`).
         runs
             Keys of the runs that it was measured on.
-        note
-            How it was measured, where that is not plain.
+        others
+            ``stand_in``, ``differs``, ``variant`` and ``note`` of :class:`Record`.
 
         Raises
         ------
         Invalid
             If the claim is unknown, nothing was measured, or something that is not finite.
+        UserError
+            If the file was written by an older version.
         """
         get(claim)
-        values = [float(value) for value in measured]
-        if not values or not all(map(math.isfinite, values)):
-            raise Invalid(f"measured for {claim}", values, "one or more finite numbers")
-        entry = {"measured": values, "epochs": epochs, "runs": sorted(set(runs)), "note": note}
+        unit, values = _by_unit(measured)
+        numbers = [*(v for part in values.values() for v in part), *(checks or {}).values()]
+        if not all(values.values()) or not values or not all(map(math.isfinite, numbers)):
+            raise Invalid(f"measured for {claim}", numbers, "one or more finite numbers")
+        entry = Record(
+            claim=claim,
+            measured=values,
+            unit=unit,
+            setting=setting or Setting(),
+            checks=dict(checks or {}),
+            runs=tuple(sorted(set(runs))),
+            **others,
+        )
         with lock(self.file):
-            records = self.records()
-            records.setdefault(claim, {})[dataset or ""] = entry
-            write_text(self.file, json.dumps(records, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+            kept = [record for record in self.records() if record.place != entry.place]
+            entries = sorted([*kept, entry], key=lambda record: record.place)
+            plain = [record.model_dump(mode="json", exclude_defaults=True) for record in entries]
+            write_text(self.file, json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
 
-    def table(self, claims: Iterable[str] | None = None, *, digits: int = 2) -> pd.DataFrame:
-        """The verdicts: one row a claim and data set, of all that are recorded or of those named.
+    def table(self, claims: Iterable[str] | None = None, *, data: str = "", digits: int = 2) -> pd.DataFrame:
+        """The verdicts: one row a record, of all claims or of those named, on all data or on some; stand-ins come last.
 
         What was measured is shown to so many digits: two hold on any machine. The file beside the figures has all.
         """
-        records = self.records()
-        rows = []
-        for claim in map(get, records if claims is None else claims):
-            row = {"claim": claim.id, "statement": claim.says, "paper": claim.stated}
-            for dataset, entry in records.get(claim.id, {}).items():
-                values = np.asarray(entry["measured"])
-                spread = values.std(ddof=1) if len(values) > 1 else None
-                margin = "margin " if claim.value is None else ""
-                measured = {
-                    "measured": margin + _number(values.mean(), spread, len(values), digits),
-                    "scale": _scale(dataset, entry["epochs"]),
-                    "verdict": verdict(claim, entry["measured"], dataset, entry["epochs"]),
-                }
-                rows.append(row | measured)
-            if claim.id not in records:
-                rows.append(row | {"measured": "—", "scale": "—", "verdict": VERDICTS[3]})
-        columns = ["claim", "statement", "paper", "measured", "scale", "verdict"]
-        return pd.DataFrame(rows, columns=columns).set_index("claim")
+        records = [record for record in self.records() if data in ("", *record.setting.data)]
+        if claims is None:
+            return verdict_table(records, digits=digits)
+        wanted = list(claims)
+        table = verdict_table([r for c in wanted for r in records if r.claim == c], digits=digits)
+        absent = [get(c) for c in wanted if c not in table.index]
+        rows = [[c.says, c.stated, "—", "—", "not measured", c.missing or "—", "—"] for c in absent]
+        empty = pd.DataFrame(rows, columns=COLUMNS, index=pd.Index([c.id for c in absent], name="claim"))
+        return pd.concat([table, empty]) if rows else table
+
+
+def verdict_table(records: Sequence[Record], *, digits: int) -> pd.DataFrame:
+    """One row a record, with what the rule says of it; those on stand-ins come last."""
+    verdicts = [(claim := get(record.claim), record, judge(claim, record)) for record in records]
+    verdicts.sort(key=lambda row: row[2].scale == "stand-in")
+    rows = [
+        [
+            claim.says + (f" ({record.variant})" if record.variant else ""),
+            claim.stated,
+            _measured(claim, record, digits),
+            _said(record.setting, "data", "network", "likelihood", "epochs") or "—",
+            ": ".join(filter(None, [verdict.finding, verdict.reason])),
+            verdict.scaled or "—",
+            _robust(claim, record, verdict),
+        ]
+        for claim, record, verdict in verdicts
+    ]
+    index = pd.Index([claim.id for claim, *_ in verdicts], name="claim")
+    return pd.DataFrame(rows, columns=COLUMNS, index=index)
+
+
+def apart(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Records by scale, of those that occur: what was measured on stand-ins is never shown with the papers' data."""
+    judged = [(judge(get(record.claim), record).scale, record) for record in records]
+    return {scale: found for scale in SCALES if (found := [record for s, record in judged if s == scale])}
+
+
+def summary(records: Sequence[Record]) -> str:
+    """How many findings of each kind there are at each scale, in a sentence."""
+    parts = []
+    for scale, found in apart(records).items():
+        findings = [judge(get(record.claim), record).finding for record in found]
+        counts = [f"{findings.count(f)} {f}" for f in (*FINDINGS, *FACTS) if f in findings]
+        parts.append(f"{scale}: {', '.join(counts)}")
+    return "; ".join(parts) + "."
+
+
+def paper_table(claims: Iterable[str]) -> pd.DataFrame:
+    """What the papers state, where, and in which setting as far as they say: one row a claim."""
+    rows = [(c.says, c.stated, c.where, _setting(c)) for c in map(get, claims)]
+    columns = ["statement", "paper", "where", "paper's setting"]
+    return pd.DataFrame(rows, index=pd.Index(claims, name="claim"), columns=columns)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of claims, records and verdicts; ``claims.schema.json`` holds it."""
+    return models_json_schema(
+        [(Claim, "validation"), (Record, "validation"), (Verdict, "validation")], title="Claims, records and verdicts"
+    )[1]
+
+
+def mean_sd(values: Sequence[float], decimals: int) -> str:
+    """``1.23 ± 0.04``, for tables; without a spread where there is only one value."""
+    numbers = np.asarray(values, dtype=float)
+    spread = f" ± {numbers.std(ddof=1):.{decimals}f}" if len(numbers) > 1 else ""
+    return f"{numbers.mean():.{decimals}f}{spread}"
+
+
+def _by_unit(measured: Measured) -> tuple[str, dict[str, tuple[float, ...]]]:
+    """What a unit is called, and by part a value for each unit."""
+    table = measured if isinstance(measured, pd.DataFrame) else pd.Series(measured, dtype=float).to_frame("")
+    unit = str(table.index.names[0] or "seed")
+    means = table.groupby(level=0).mean()
+    return unit, {str(part): tuple(map(float, column)) for part, column in means.items()}
+
+
+def _measured(claim: Claim, record: Record, digits: int) -> str:
+    """The mean, its interval and the number of units; of several parts the weakest one's."""
+    spreads = {part: Spread.of(values) for part, values in record.measured.items()}
+    part, weakest = min(spreads.items(), key=lambda item: (item[1].mean - item[1].reach, item[1].mean))
+    mean, name = rounded(weakest.mean, digits), f"{part}: " if part and claim.kind == "statement" else ""
+    margin = "margin " if claim.value is None else ""
+    if claim.kind in ("fact", "erratum"):
+        return f"margin {rounded(min(map(min, record.measured.values())), digits)}"
+    ends = [rounded(weakest.mean + side * weakest.reach, digits) for side in (-1, 1)]
+    interval = f" [{', '.join(ends)}]" if weakest.n > 1 else ""
+    units = record.unit if weakest.n == 1 else f"{record.unit}s"
+    return f"{name}{margin}{mean}{interval} ({weakest.n} {units})"
+
+
+def _robust(claim: Claim, record: Record, verdict: Verdict) -> str:
+    if verdict.shift is None:
+        return "—"
+    wider = f"{verdict.shift:+.1g}"
+    return f"{wider}; {verdict.units} {record.unit}s decide" if verdict.units else wider
+
+
+def _setting(claim: Claim) -> str:
+    unstated = [f"not stated: {', '.join(claim.unstated)}"] if claim.unstated else []
+    return ", ".join(filter(None, [_said(claim.setting, *Setting.model_fields), *unstated]))
+
+
+def _said(setting: Setting, *fields: str) -> str:
+    """Some fields of a setting in words."""
+    values = {**setting.model_dump(), "data": " or ".join(setting.data)}
+    return ", ".join(_WORDS.get(name, "{}").format(values[name]) for name in fields if values[name])

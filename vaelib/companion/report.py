@@ -11,7 +11,7 @@ import pandas as pd
 
 from vaelib import paths
 from vaelib.companion import claims
-from vaelib.companion.claims import RULE, VERDICTS, Ledger
+from vaelib.companion.claims import RULE, Ledger
 from vaelib.errors import UserError
 from vaelib.files import write_text
 
@@ -35,11 +35,6 @@ h2 {{ margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1.5rem
 def _literal(text: object) -> str:
     """A text for one line of Markdown, which shows every character as it is."""
     return re.sub(r"[\\`*_\[\]<>|~&$]", r"\\\g<0>", " ".join(str(text).split()))
-
-
-def _summary(table: pd.DataFrame) -> str:
-    counts = table["verdict"].value_counts()
-    return ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in VERDICTS) + "."
 
 
 def _table(table: pd.DataFrame) -> str:
@@ -75,13 +70,16 @@ def write(profile: str) -> tuple[Path, Path]:
         If no notebook of this profile has left anything.
     """
     place = paths.figures() / profile
-    tables = {file.parent: Ledger(file.parent).table(digits=3) for file in sorted(place.glob("*/claims.json"))}
-    if not tables:
+    ledgers = {file.parent: Ledger(file.parent).records() for file in sorted(place.glob("*/claims.json"))}
+    if not ledgers:
         raise UserError(f"profile: {profile!r} has no results in {place}; run `vaelib figures --profile {profile}`")
     title = f"vaelib: what was measured, profile {profile}"
-    parts = [f"# {_literal(title)}", f"{len(tables)} notebooks: {_summary(pd.concat(tables.values()))}", RULE]
-    for folder, table in tables.items():
-        parts += [f"## {_literal(folder.name)}", _summary(table), _table(table)]
+    whole = claims.summary([record for records in ledgers.values() for record in records])
+    parts = [f"# {_literal(title)}", f"{len(ledgers)} notebooks. {whole}", RULE]
+    for folder, records in ledgers.items():
+        parts += [f"## {_literal(folder.name)}", claims.summary(records)]
+        for scale, found in claims.apart(records).items():
+            parts += [f"*{scale}*", _table(claims.verdict_table(found, digits=3))]
         parts += filter(None, map(_figure, sorted(folder.glob("*.json"))))
     text = "\n\n".join(parts) + "\n"
     body = str(mistune.create_markdown(plugins=["table"])(text)).replace("<img ", '<img loading="lazy" ')
