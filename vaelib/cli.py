@@ -1,6 +1,7 @@
 """The command line: ``vaelib train | figures | data | runs | report``."""
 
 import json
+import logging
 import os
 import signal
 import time
@@ -16,6 +17,8 @@ from vaelib import __version__, paths
 from vaelib.errors import Invalid, TimeUp, UserError
 
 # Each command imports what it needs, so that --help answers at once.
+
+_PATIENCE = 20  # seconds for a scheduler to answer
 
 
 class _Plain(click.Group):
@@ -96,7 +99,7 @@ def figures(
 @click.option("--shard", callback=_shard, metavar="I/N", help="Only the Ith of N parts of the runs: for array jobs.")
 @click.option("--workers", type=click.IntRange(1), help="Runs at a time; by default as many as the cores allow.")
 @click.option("--scheduler", metavar="ADDRESS", help="Of a Dask cluster that shares the run store's folder.")
-@click.option("--device", help="cpu, cuda, cuda:1, ...; by default every accelerator there is, or the CPU.")
+@click.option("--device", help="cpu, cuda, cuda:1, ...; by default every accelerator of this machine, or the CPU.")
 @click.option("--weights/--no-weights", default=True, show_default=True, help="Whether trained weights are kept.")
 @click.option("--nice", is_flag=True, help="Leave the machine to everybody else who wants it.")
 def train(
@@ -115,6 +118,7 @@ def train(
     """Train every run that notebooks need and the store does not hold; stopped, it goes on where it was."""
     import joblib
 
+    from vaelib import data
     from vaelib.companion import notebooks, plan
 
     until = time.time() + 3600 * max_hours if max_hours else float("inf")
@@ -122,8 +126,9 @@ def train(
         os.nice(19)
     work, order = notebooks.work(profile, only, parameters), notebooks.order(profile)
     if dry_run:
-        planned = plan.collect(work)
-        table = plan.table(planned, workers=workers or joblib.cpu_count())
+        with data.offline():
+            planned = plan.collect(work)
+            table = plan.table(planned, workers=workers or joblib.cpu_count())
         click.echo(table.to_string(formatters={"hours": "{:.2f}".format}, float_format="{:,.0f}".format))
     else:
         with _cluster(scheduler):
@@ -142,13 +147,21 @@ def _cluster(address: str | None) -> Iterator[None]:
         yield
         return
     import joblib
-    from distributed import Client
 
     try:
-        client = Client(address, timeout="20s")  # type: ignore[no-untyped-call]
-    except (OSError, ValueError) as error:
+        from distributed import Client
+    except ImportError as error:
+        raise UserError("scheduler: Dask is not installed here; pip install 'vaelib[cluster]' does it") from error
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what matters of it is raised as well
+    try:
+        client = Client(address, timeout=_PATIENCE)  # type: ignore[no-untyped-call]
+    except ValueError as error:
         raise Invalid("scheduler", address, "the address of a Dask scheduler, such as tcp://host:8786") from error
+    except OSError as error:
+        raise UserError(f"scheduler: no Dask scheduler answers at {address}") from error
     with client, joblib.parallel_config("dask"):
+        there = len(client.nthreads())  # type: ignore[no-untyped-call]
+        click.echo(f"cluster: {there} workers now, and more may come")
         yield
 
 

@@ -231,6 +231,31 @@ def test_single_precision_holds_next_to_the_prior(form, mean, log_sd):
     assert found == pytest.approx(truth(form, mean, log_sd, np.float32(0.3).item()), rel=2e-6)
 
 
+@pytest.mark.parametrize("log_sd", [-60.0, -34.0, -3.0, -1e-2, 0.0, 1e-2, 3.0, 34.0])
+@pytest.mark.parametrize("mean", [-20.0, 0.0, 0.3])
+def test_the_rate_in_single_precision(mean, log_sd):
+    """Torch's own is infinite where the variance vanishes before the standard deviation does."""
+    q = Normal(torch.tensor(mean), torch.tensor(math.exp(log_sd)))
+    mp, sd = mpmath.mp, q.scale.item()
+    with mp.workdps(40):
+        exact = float((mp.mpf(sd) ** 2 - 1 + mp.mpf(q.loc.item()) ** 2) / 2 - mp.log(sd))
+    found = reverse_kl(q, Normal(torch.tensor(0.0), torch.tensor(1.0))).item()
+    assert found == pytest.approx(exact, rel=2e-5, abs=1e-12)
+
+
+def test_the_rate_of_a_batch_is_torchs_with_its_gradient_and_one_graph(diagonal):
+    q, p = diagonal(0), diagonal(1)
+    locs = [d.base_dist.loc.requires_grad_() for d in (q, p)]
+    scales = [d.base_dist.scale.requires_grad_() for d in (q, p)]
+    expected = kl_divergence(q, p)
+    traced = torch.compile(reverse_kl, fullgraph=True, backend="eager")
+    for found in (reverse_kl(q, p), traced(q, p)):
+        torch.testing.assert_close(found, expected)
+        gradients = torch.autograd.grad(found.sum(), [*locs, *scales])
+        for ours, theirs in zip(gradients, torch.autograd.grad(expected.sum(), [*locs, *scales], retain_graph=True)):
+            torch.testing.assert_close(ours, theirs)
+
+
 @pytest.mark.parametrize("log_sd", [-20.0, -10.0, 0.0, 10.0, 20.0])
 @pytest.mark.parametrize("skew", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("form", FORMS)

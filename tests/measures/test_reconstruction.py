@@ -64,6 +64,18 @@ def test_mean_terms_are_averaged_over_batches_of_the_size_that_is_given(divergen
     assert found == pytest.approx(totals)
 
 
+@pytest.mark.parametrize("corruption", [None, 0.5])
+def test_what_is_encoded_already_is_not_encoded_again(corruption):
+    """Samples with new noise on them are not those that were encoded."""
+    _, trainee = trainee_of(Bound("mmd", corruption=corruption))
+    trainee.eval()
+    encoded, calls = measures.encode(trainee.vae, VECTORS), []
+    expected = measures.mean_terms(trainee, VECTORS, generator(), 100)
+    trainee.vae.encoder.register_forward_hook(lambda *_: calls.append(1))
+    assert measures.mean_terms(trainee, VECTORS, generator(), 100, encoded) == pytest.approx(expected, rel=1e-6)
+    assert len(calls) == (0 if corruption is None else 5)
+
+
 @pytest.mark.parametrize("divergence", ["mmd", "mmd_moments"])
 def test_the_biased_mmd_of_a_test_is_that_of_the_training(divergence):
     """The V-statistic shrinks with the batch: in batches of 500 a test could not be compared with batches of eight."""

@@ -4,7 +4,7 @@ from torch import nn
 
 from vaelib.errors import Invalid
 from vaelib.models import CNC, MLP, XVAE, Body, Burgess, Dropout, NormalisedConvolutions, initialise
-from vaelib.models.networks import FewChannelTranspose2d
+from vaelib.models.networks import FewChannelTranspose2d, Transposed2d
 
 FGVAE = MLP((512, 256, 128), batch_norm=True)
 NETWORKS = {
@@ -74,7 +74,7 @@ def test_the_convolutional_fgvae_has_the_layers_of_its_thesis_listing():
     assert kinds == ["Conv2d", "BatchNorm2d"] * 3 + ["Linear"]
     assert shapes == [(32, 3, 4, 4), (64, 32, 4, 4), (128, 64, 4, 4), (512, 2048)]
     kinds, shapes = weights(decoder)
-    transposed = ["ConvTranspose2d", "BatchNorm2d"] * 2
+    transposed = ["Transposed2d", "BatchNorm2d"] * 2
     assert kinds == ["Linear", "BatchNorm1d", *transposed, "FewChannelTranspose2d"]
     assert shapes == [(2048, 256), (128, 64, 4, 4), (64, 32, 4, 4), (32, 3, 4, 4)]
 
@@ -97,11 +97,13 @@ def test_batch_normalisation_starts_as_the_identity():
             assert not layer.bias.any()
 
 
+@pytest.mark.parametrize("kind", [FewChannelTranspose2d, Transposed2d])
 @pytest.mark.parametrize(("stride", "padding"), [(2, 1), (1, 0), (1, 1), (2, 0), (3, 1), (4, 2)])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [(4, 4), (7, 5)])
-def test_few_channels_are_the_transposed_convolution(channels, size, stride, padding):
-    fast = FewChannelTranspose2d(5, channels, stride=stride, padding=padding).double()
+def test_both_are_the_transposed_convolution(channels, size, stride, padding, kind):
+    fitting = {} if kind is FewChannelTranspose2d else {"kernel_size": stride + 2 * padding}
+    fast = kind(5, channels, stride=stride, padding=padding, **fitting).double()
     initialise(fast, torch.Generator().manual_seed(0))
     slow = nn.ConvTranspose2d(5, channels, fast.kernel_size, stride, padding).double()
     slow.load_state_dict(fast.state_dict())

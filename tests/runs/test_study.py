@@ -1,14 +1,10 @@
 import multiprocessing
-import os
-import signal
 import subprocess
 import sys
-import time
 
 import joblib
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 import torch
 
@@ -258,19 +254,6 @@ def test_a_stack_is_close_to_runs_alone(some, tmp_path):
     assert np.allclose(stacked.observed(Errors())["error"], alone.observed(Errors())["error"], rtol=1e-2)
 
 
-def test_a_study_runs_on_the_backend_that_the_user_sets(some, tmp_path):
-    distributed = pytest.importorskip("distributed")
-    study = some().select(start=0.1)
-    expected = bits(study.run(store=Store(tmp_path / "a"), workers=1))
-    with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
-        distributed.Client(cluster),
-        joblib.parallel_config("dask"),
-    ):
-        found = bits(study.run(store=Store(tmp_path / "b")))
-    pd.testing.assert_frame_equal(found, expected, check_exact=True)
-
-
 def test_stacks_hold_what_can_share_a_step(some, store):
     same, other = [[Job(e) for e in some(network=n).values()] for n in ("mlp", "burgess")]
     groups = schedule._stacks([same[0], other[0], same[1], other[1]], store)
@@ -353,72 +336,6 @@ def test_a_damaged_entry_and_a_damaged_checkpoint_are_named_and_made_anew(some, 
     assert not checkpoint.exists()
 
 
-SCRIPT = """
-import sys
-from vaelib import *
-from vaelib.measures import Landscape
-
-def study(data, count):
-    base = Experiment(data=data, objective=Bound(GeometricJS(Learned())), epochs=12, batch_size=20)
-    return Study({s: base.replace(seed=s) for s in range(count)}, observe=[Landscape(points=3)])
-
-if __name__ == "__main__":
-    study(sys.argv[1], int(sys.argv[3])).run(store=Store(sys.argv[2]), workers=2, checkpoint_every=2)
-"""
-
-
-def undisturbed(data, count, folder):
-    """What the script should leave, from this process alone."""
-    names = {"__name__": "script"}
-    exec(SCRIPT, names)
-    names["study"](data, count).run(store=Store(folder), workers=1)
-    return Store(folder).entries()
-
-
-@pytest.fixture
-def start(tiny, tmp_path):
-    script = tmp_path / "study.py"
-    script.write_text(SCRIPT)
-
-    def started(folder, count=2):
-        arguments = [sys.executable, script, tiny, tmp_path / folder, str(count)]
-        return subprocess.Popen(arguments, start_new_session=True, stderr=subprocess.PIPE, text=True)
-
-    return started
-
-
-def _same(a, b):
-    assert [e.key for e in a] == [e.key for e in b]
-    for one, two in zip(a, b):
-        pd.testing.assert_frame_equal(
-            one.history.drop(columns="seconds"), two.history.drop(columns="seconds"), check_exact=True
-        )
-        key = Landscape(points=3).key
-        pd.testing.assert_frame_equal(one.observation(key), two.observation(key), check_exact=True)
-        assert one.metrics == two.metrics
-        ours, theirs = one.weights(), two.weights()
-        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-
-
-def _wait_for(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert condition()
-
-
-def test_a_killed_study_goes_on_with_the_same_bits(start, tiny, tmp_path):
-    killed, store = start("b"), Store(tmp_path / "b")
-    _wait_for(lambda: list(store.folder.glob("checkpoints/*.zip")))
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.communicate()
-    checkpoints = list(store.folder.glob("checkpoints/*.zip"))
-    assert all(execution.Checkpoint.read(file).epoch < 12 for file in checkpoints)
-    assert start("b").wait() == 0
-    _same(undisturbed(tiny, 2, tmp_path / "a"), store.entries())
-    assert not list(store.folder.glob("checkpoints/*"))
-
-
 def test_the_draft_of_a_killed_checkpoint_goes_when_the_run_is_stored(some, store):
     """10 MB each lay there for ever."""
     study = some().select(start=0.1, seed=0)
@@ -430,23 +347,33 @@ def test_the_draft_of_a_killed_checkpoint_goes_when_the_run_is_stored(some, stor
     assert not list(store.folder.glob("checkpoints/*"))
 
 
-def test_two_at_once_share_the_work(start, tiny, tmp_path):
-    both = [start("a", 3), start("a", 3)]
-    assert [process.communicate() and process.returncode for process in both] == [0, 0]
-    _same(undisturbed(tiny, 3, tmp_path / "b"), Store(tmp_path / "a").entries())
+SCRIPT = """
+import sys
+from vaelib import *
+from vaelib.measures import Landscape
+
+def study(data):
+    base = Experiment(data=data, network="mlp", objective=Bound(GeometricJS(Learned())), epochs=12, batch_size=40)
+    return Study({s: base.replace(seed=s) for s in range(3)}, names=["seed"], observe=[Landscape(points=3)])
+
+if __name__ == "__main__":
+    study(sys.argv[1]).run(store=Store(sys.argv[2]), workers=2, checkpoint_every=2)
+"""
+
+
+def test_two_at_once_share_the_work(tiny, tmp_path):
+    script = tmp_path / "study.py"
+    script.write_text(SCRIPT)
+    both = [subprocess.Popen([sys.executable, script, tiny, tmp_path / "a"]) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    names = {"__name__": "script"}
+    exec(SCRIPT, names)
+    shared = names["study"](tiny).stored(Store(tmp_path / "a"))
+    alone = names["study"](tiny).run(store=Store(tmp_path / "b"), workers=1)
+    pd.testing.assert_frame_equal(bits(shared), bits(alone), check_exact=True)
+    seen = Landscape(points=3)
+    pd.testing.assert_frame_equal(shared.observed(seen), alone.observed(seen), check_exact=True)
     assert len(Store(tmp_path / "a").entries()) == 3
-
-
-def test_workers_end_with_their_parent(start, tmp_path):
-    """They trained on when it was killed: 9 of 11 times."""
-    parent = start("a", 4)
-    _wait_for(lambda: len(list((tmp_path / "a").glob("checkpoints/*.zip"))) == 2)
-    workers = psutil.Process(parent.pid).children(recursive=True)
-    assert len(workers) >= 2
-    parent.kill()
-    parent.communicate()
-    _, alive = psutil.wait_procs(workers, timeout=20)
-    assert alive == []
 
 
 def _hold(folder, key, held, free):

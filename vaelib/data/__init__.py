@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 
 from vaelib.data import cohorts, downloads, images, mixtures, own, sprites
 from vaelib.data.dataset import Block, Dataset, Factors
+from vaelib.data.downloads import offline
 from vaelib.data.mixtures import mixture
 from vaelib.data.studies import Cohort
 from vaelib.errors import DataError, Invalid
 
 __all__ = [
     "Block", "Cohort", "DataError", "Dataset", "Factors", "Listing", "available", "check", "cohort", "fetch",
-    "fingerprint", "load", "mixture", "names", "present", "verify",
+    "fingerprint", "load", "mixture", "names", "offline", "present", "verify",
 ]  # fmt: skip
 
 

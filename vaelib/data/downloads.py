@@ -8,7 +8,9 @@ import hashlib
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -59,10 +61,13 @@ class Download:
         Raises
         ------
         DataError
-            When they cannot be had, saying where to put them by hand, or are not what was published.
+            When they cannot be had, saying where to put them by hand, or are not what was published; when they are not
+            here within :func:`offline`.
         """
         if self.present():
             return self.verify()
+        if _offline.get():
+            raise DataError(f"{name} is not here, and is fetched by vaelib data fetch {name}.")
         root, files = paths.data(), self.files()
         try:
             with lock(root / name.partition(":")[0]), tempfile.TemporaryDirectory(dir=root, prefix=".fetching-") as new:
@@ -77,6 +82,19 @@ class Download:
         except (OSError, RuntimeError, ValueError) as error:  # what urllib, torchvision and pooch raise
             how = f"put {', '.join(files)} under {root} by hand, or use mnist5k, which needs no network"
             raise DataError(f"{name} could not be fetched ({reason(error)}): {how}.") from error
+
+
+_offline = ContextVar("offline", default=False)
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Within it nothing is fetched: data that are not here are refused."""
+    before = _offline.set(True)
+    try:
+        yield
+    finally:
+        _offline.reset(before)
 
 
 def resumed(url: str, file: Path) -> Path:

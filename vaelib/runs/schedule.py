@@ -2,19 +2,24 @@
 
 import math
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import joblib
 import torch
+from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from vaelib import data as datasets
-from vaelib.errors import TimeUp, UserError
+from vaelib import files
+from vaelib.errors import Invalid, TimeUp, UserError
 from vaelib.measures import Observer
 from vaelib.runs import execution
 from vaelib.runs.checkpoint import Checkpoint
@@ -26,6 +31,7 @@ from vaelib.runs.store import Busy, Store
 from vaelib.training import NonFiniteLoss
 
 _STACK = 64  # members of one vectorised step; more only lengthens the step
+_GO_ON = "what was finished is stored, and the same command goes on from there"
 
 
 def train(
@@ -43,10 +49,10 @@ def train(
 ) -> None:
     """Train and observe what the store does not hold, in the order of the jobs.
 
-    On a CPU the runs go to joblib: to processes of this machine, or to the backend that the caller has set with
-    ``joblib.parallel_config`` (Dask, Ray; the store's folder has to be shared then). On accelerators, runs of one
-    structure are trained as stacks, one at a time on each. What was interrupted goes on from the last checkpoints; two
-    of these calls at once share the work.
+    On a CPU each run is a task, on accelerators a stack of runs of one structure is, one at a time on each. Tasks go to
+    processes of this machine, or to where the caller sends them with ``joblib.parallel_config`` (Dask, Ray; the store's
+    folder has to be shared then). What was interrupted goes on from the last checkpoints; two of these calls at once
+    share the work.
 
     Parameters
     ----------
@@ -59,7 +65,8 @@ def train(
     force
         Run anew what the store holds.
     device
-        A torch device; by default all accelerators where there are any, otherwise the CPU.
+        A torch device; by default all accelerators of this machine where there are any, otherwise the CPU, which it is
+        on a Dask cluster as well; with ``"cuda"`` each of its workers takes its first accelerator.
     workers
         How many processes; by default as many as the cores allow, or the accelerators.
     threads
@@ -74,14 +81,14 @@ def train(
     Raises
     ------
     Invalid
-        If data do not fit what they are to be used for; nothing is trained then.
+        If data do not fit what they are to be used for, or the device is not there; nothing is trained then.
     NonFiniteLoss
         If a run's loss is infinite or not a number; all others are finished and stored before.
     TimeUp
         If the time did not suffice.
     """
     store = store or Store()
-    devices = [device] if device else _devices()
+    devices = [_there(device)] if device else _devices()
     found = united(jobs)
     options = Options(
         store=store.folder,
@@ -172,7 +179,20 @@ def estimated(jobs: Sequence[Job], store: Store) -> dict[Experiment, Cost]:
 
 
 def _devices() -> list[str]:
+    """Where runs are trained unless it is said: on all accelerators, or the CPU; on a cluster, that may have none."""
+    if _dask() is not None:
+        return ["cpu"]
     return [f"cuda:{k}" for k in range(torch.cuda.device_count())] or ["cpu"]
+
+
+def _there(device: str) -> str:
+    """A torch device, if this machine has it; a cluster has its own."""
+    try:
+        if _dask() is None:
+            torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:
+        raise Invalid("device", device, "one that torch finds here: cpu, or perhaps cuda, cuda:1, ...") from error
+    return device
 
 
 def _fingerprints(jobs: Sequence[Job]) -> dict[str, str | None]:
@@ -202,34 +222,60 @@ def _work(
     groups: list[list[Job]], options: Options, devices: list[str], workers: int
 ) -> Iterator[tuple[Sequence[Job], Rest]]:
     """Do groups of jobs, here or in workers; what is left of each as it is done."""
-    backend, _ = joblib.parallel.get_active_backend(prefer="processes")
-    if (client := getattr(backend, "client", None)) is not None:
+    if (client := _dask()) is not None:
         yield from _on_dask(client, groups, options)
         return
-    processes = joblib.Parallel(n_jobs=workers, batch_size=1, prefer="processes", return_as="generator_unordered")
+    backend, _ = joblib.parallel.get_active_backend(prefer="processes")
     parent = os.getpid() if type(backend).__name__ == "LokyBackend" and workers > 1 else None
-    calls = [
-        joblib.delayed(execution.do)(group, replace(options, device=devices[k % len(devices)]), parent)
-        for k, group in enumerate(groups)
-    ]
+    processes = joblib.Parallel(n_jobs=workers, batch_size=1, prefer="processes", return_as="generator_unordered")
     try:
-        yield from processes(calls)
+        yield from processes(joblib.delayed(_do)(group, options, tuple(devices), parent) for group in groups)
     except BrokenExecutor as error:
         said = "a worker was killed, perhaps because the memory did not suffice (fewer --workers need less)"
-        raise UserError(f"{said}; what was finished is stored, and the same command goes on from there") from error
+        raise UserError(f"{said}; {_GO_ON}") from error
+
+
+def _do(group: list[Job], options: Options, devices: tuple[str, ...], parent: int | None) -> tuple[Sequence[Job], Rest]:
+    """Do a group, in a worker always on the same device: it keeps memory on all that it was ever at."""
+    if parent is not None and len(devices) > 1:
+        number, _ = _place(parent)
+        options = replace(options, device=devices[number % len(devices)])
+    return execution.do(group, options, parent)
+
+
+@cache
+def _place(parent: int) -> tuple[int, FileLock]:
+    """The number of this worker among its parent's, the first that was free, and the lock that keeps it to its end."""
+    number = 0
+    while True:
+        lock = files.lock(Path(tempfile.gettempdir(), f"vaelib-{parent}-{number}"), timeout=0)
+        with suppress(Timeout):
+            lock.acquire()
+            return number, lock
+        number += 1
+
+
+def _dask() -> Any:
+    """The client of the Dask cluster that the caller has set, if there is one."""
+    backend, _ = joblib.parallel.get_active_backend(prefer="processes")
+    return backend.client if type(backend).__name__ == "DaskDistributedBackend" else None
 
 
 def _on_dask(client: Any, groups: list[list[Job]], options: Options) -> Iterator[tuple[Sequence[Job], Rest]]:
-    """Do groups of jobs on a Dask cluster.
+    """Do groups of jobs on a Dask cluster, whose workers may come and go.
 
     joblib's own way to it counts the workers once, at the start, and with one of them works here in its place.
     """
-    from distributed import as_completed
+    from distributed import CancelledError, KilledWorker, as_completed
 
     futures = client.map(execution.do, groups, options=options, pure=False)
     try:
-        for future in as_completed(futures):
+        for future in as_completed(futures):  # type: ignore[no-untyped-call]
             yield future.result()
+    except CancelledError as error:
+        raise UserError(f"the scheduler of the Dask cluster is gone, or dropped the runs; {_GO_ON}") from error
+    except KilledWorker as error:
+        raise UserError(f"a run ended one Dask worker after the other, as their logs may explain; {_GO_ON}") from error
     finally:
         client.cancel(futures)
 
