@@ -1,11 +1,12 @@
 """Faults on purpose: a toy training is harmed, and what is there in the end is compared with an undisturbed one.
 
-A trial ends in one of four ways:
+A trial ends in one of five ways:
 
 - identical: the same command carried on, and everything that an experiment determines has the same bits;
 - sentence: one sentence said what was wrong, and the same command gave the same bits once that was mended;
 - other data: tables without checksums were trained on as they were, with the sha256 of their files, and trained anew
   once they were mended;
+- too late: a training that was to be struck at a random moment had ended before;
 - wrong: anything else, such as other bits, a traceback, or something left behind that stays for ever.
 
 Run with ``python benchmarks/faults.py --kills 100 --others 10``. A full disk and a read-only
@@ -227,17 +228,16 @@ def struck(toy: Toy, store: Path, blow: str, seconds: float | None = None) -> st
         if seconds is None and any(done > 5 and done != before.get(key) for key, done in epochs.items()):
             break
         time.sleep(0.01)
-    everybody = list[psutil.Process]()
+    everybody, (strike, code) = list[psutil.Process](), BLOWS[blow]
     with suppress(psutil.NoSuchProcess):
         everybody = psutil.Process(command.pid).children(recursive=True)
         workers = [child for child in everybody if "popen_loky" in " ".join(child.cmdline())]
-        strike, code = BLOWS[blow]
         strike(command, workers)
     said = without_warnings(command.communicate(timeout=120)[1])
     if psutil.wait_procs(everybody, timeout=20)[1]:
         return "wrong: workers that do not end"
     if command.returncode == 0 and not said:
-        return "identical"  # too late to hurt
+        return "too late"
     if command.returncode != code or (code > 0 and not Ended(code, said).sentence(code)):
         return f"wrong: {Ended(command.returncode, said)}"
     return "sentence" if code > 0 else "identical"
@@ -451,30 +451,30 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     random, ends = Random(given.seed), list[tuple[str, str]]()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in the background
 
     def count(fault: str, end: str) -> None:
-        ends.append((fault, end))
+        ends.append((fault, end.partition(":")[0]))
         if end.startswith("wrong"):
             print(f"{fault}: {end}", flush=True)
 
     with tempfile.TemporaryDirectory() as folder:
         toy = Toy(Path(folder) / "toy")
-        names = [random.choice([*BLOWS]) for _ in range(given.kills)]
-        for first in range(0, len(names), 3):
-            blows = [(name, random.uniform(0, 5)) for name in names[first : first + 3]]
-            for name, end in zip(names[first:], struck_often(toy, Path(folder) / f"struck{first}", blows)):
-                count(name, end)
+        while (hits := sum(end != "too late" for _, end in ends)) < given.kills:
+            blows = [(random.choice([*BLOWS]), random.uniform(0, 4)) for _ in range(min(3, given.kills - hits))]
+            for (blow, _), end in zip(blows, struck_often(toy, Path(folder) / f"struck {len(ends)}", blows)):
+                count(blow, end)
         for fault, trial in FAULTS.items():
             if trial in DISKS and not can_mount():
                 continue
             for number in range(given.others):
                 count(fault, trial(toy, Path(folder) / f"{fault} {number}", random))
     table = pd.DataFrame(ends, columns=["fault", "end"])
-    table["end"] = table["end"].str.partition(":")[0]
-    columns = ["identical", "sentence", "other data", "wrong"]
-    counts = pd.crosstab(table["fault"], table["end"]).reindex([*BLOWS, *FAULTS]).reindex(columns=columns).fillna(0)
+    columns = ["identical", "sentence", "other data", "too late", "wrong"]
+    counts = pd.crosstab(table["fault"], table["end"]).reindex(columns=columns, fill_value=0)
+    counts = counts.reindex([fault for fault in (*BLOWS, *FAULTS) if fault in counts.index])
     counts.insert(0, "trials", counts.sum(axis=1))
-    print(counts.astype(int).to_string())
+    print(counts.rename_axis(index=None, columns=None).to_string())
 
 
 if __name__ == "__main__":

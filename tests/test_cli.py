@@ -1,7 +1,13 @@
+import os
+import signal
+import subprocess
+import sys
+import time
 from types import SimpleNamespace
 
 import nbformat
 import pandas as pd
+import psutil
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -21,7 +27,7 @@ flag: bool = False  # yes or no
 profile: str = "quick"  # where results go"""
 FIGURE = """from vaelib import paths
 from vaelib.companion.claims import Ledger
-Ledger(paths.figures() / profile / "01_good").record("thesis/c1", [rate])
+Ledger(paths.figures() / profile / "01_good").record("theory/5", [rate])
 print(name, count, rate, values, flag)"""
 
 
@@ -57,13 +63,13 @@ def test_a_failing_notebook_is_named_and_the_others_go_on(project):
     result = call("figures")
     assert result.exit_code == 1
     assert "02_bad" in result.output
-    assert "FAILED in cell 3: ArithmeticError: it does not add up" in result.output
+    assert "FAILED in cell 4: ArithmeticError: it does not add up" in result.output
     assert "1 of 2 notebooks failed" in result.output
     assert "\x1b" not in result.output
     assert (paths.figures() / "quick" / "REPORT.html").exists()
     partial = nbformat.read(paths.figures() / "quick" / "executed" / "02_bad.ipynb", as_version=4)
     counts = [c.execution_count for c in partial.cells if c.cell_type == "code" and c.source in ("x = 1", "y = 2")]
-    assert counts == [2, None]
+    assert counts == [3, None]
 
 
 def test_parameters_arrive_with_their_types(project):
@@ -84,9 +90,71 @@ def test_parameters_arrive_with_their_types(project):
         "true",
     )
     assert result.exit_code == 0, result.output
-    done = nbformat.read(paths.figures() / "small" / "executed" / "01_good.ipynb", as_version=4)
+    assert not (paths.figures() / "small").exists(), "what is not the profile's own is a trial"
+    done = nbformat.read(paths.figures() / "trial" / "small" / "executed" / "01_good.ipynb", as_version=4)
     (text,) = [o.text for c in done.cells if c.cell_type == "code" for o in c.outputs]
     assert text == "5 1 0.001 [4, 5] True\n"
+
+
+def test_a_parameter_that_some_notebooks_do_not_know_is_skipped_there(project):
+    file = project / "notebooks" / "02_bad.ipynb"
+    bad = nbformat.read(file, as_version=4)
+    bad.cells[1].source = 'profile: str = "trial"  # where results go'
+    nbformat.write(bad, file)
+    result = call("figures", "-p", "count", "5")
+    assert "count is not a parameter of 02_bad" in result.output
+    done = nbformat.read(paths.figures() / "trial" / "quick" / "executed" / "01_good.ipynb", as_version=4)
+    assert [o.text.split()[1] for c in done.cells if c.cell_type == "code" for o in c.outputs] == ["5"]
+
+
+def test_a_second_run_writes_nothing_and_a_changed_finding_is_named(project):
+    assert call("figures", "--only", "01").exit_code == 0
+    files = [f for f in paths.figures().glob("quick/**/*") if f.is_file() and "executed" not in f.parts]
+    before = {file: file.stat().st_mtime_ns for file in files}
+    assert len(before) == 3
+    again = call("figures", "--only", "01")
+    assert {file: file.stat().st_mtime_ns for file in files} == before
+    assert "(was" not in again.output
+    notebook = project / "notebooks" / "01_good.ipynb"
+    notebook.write_text(notebook.read_text().replace("[rate]", "[rate, -rate]"))
+    changed = call("figures", "--only", "01")
+    assert "verdicts: " in changed.output
+    assert "theory/5, 01_good: refuted (was holds in all trials)" in changed.output
+
+
+def test_ctrl_c_ends_notebooks_and_their_kernels_with_one_sentence(project):
+    (project / "notebooks" / "03_long.ipynb").write_text(
+        (project / "notebooks" / "01_good.ipynb")
+        .read_text()
+        .replace("from vaelib import paths", "import time; time.sleep(600)", 1)
+    )
+    script = f"""from pathlib import Path
+from vaelib import cli, paths
+paths.project = lambda: Path({str(project)!r})
+cli.main(["figures", "--only", "03"])
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    lines = iter(process.stdout.readline, "")
+    assert any("running 1 notebooks" in line for line in lines)
+    time.sleep(4)  # in its cell, or on its way there
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.stdout.read()
+    assert process.wait(30) == 130
+    assert "stopped: what was finished is stored; the same command goes on from there" in said
+    assert "Traceback" not in said
+    for _ in range(100):
+        if not (
+            left := [p for p in psutil.process_iter(["cmdline"]) if str(project) in " ".join(p.info["cmdline"] or [])]
+        ):
+            break
+        time.sleep(0.1)
+    assert not left
 
 
 def test_a_profile_can_run_a_notebook_again_with_other_parameters(project):
@@ -103,7 +171,7 @@ def test_a_profile_can_run_a_notebook_again_with_other_parameters(project):
     [
         (
             ("-p", "cuont", "3"),
-            "parameter: 'cuont' is not allowed; it has to be one that 01_good declares, such as count",
+            "parameter: 'cuont' is not allowed; it has to be one that a notebook declares, such as count",
         ),
         (("-p", "count", "many"), "01_good.count: 'many' is not allowed; it has to be of type int"),
         (("-p", "count", "true"), "it has to be of type int"),

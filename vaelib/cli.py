@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -57,35 +58,49 @@ def _shard(context: click.Context, parameter: click.Parameter, value: str | None
 @main.command()
 @click.option("--profile", default="quick", show_default=True, help="A file of notebooks/profiles.")
 @click.option("--only", multiple=True, metavar="NN", help="Notebooks whose name begins so; may be repeated.")
-@click.option("--jobs", default=1, show_default=True, type=click.IntRange(1), help="Notebooks at a time.")
+@click.option("--jobs", type=click.IntRange(1), help="Notebooks at a time; by default as many as there are cores.")
 @click.option("-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter; may be repeated.")
+@click.option("--pdf", is_flag=True, help="Write figures as pdf as well.")
 @click.option("--refresh", is_flag=True, help="Keep the executed notebooks in place of the committed ones.")
 def figures(
-    profile: str, only: tuple[str, ...], jobs: int, parameters: tuple[tuple[str, str], ...], refresh: bool
+    profile: str,
+    only: tuple[str, ...],
+    jobs: int | None,
+    parameters: tuple[tuple[str, str], ...],
+    pdf: bool,
+    refresh: bool,
 ) -> None:
-    """Run notebooks, and write their figures, tables and verdicts to figures/PROFILE."""
-    from vaelib.companion import notebooks, report
+    """Run notebooks, and write their figures, tables and verdicts to figures/PROFILE, or with -p to figures/trial."""
+    import joblib
+    from tqdm.auto import tqdm
 
-    chosen, settings = notebooks.notebooks(only), notebooks.settings(profile)
-    work = [
-        (file, notebooks.checked(file, {"profile": profile, **given, **dict(parameters)}))
-        for file in chosen
-        for given in settings.get(file.stem, [{}])
-    ]
+    from vaelib.companion import claims, notebooks, plan, report
+
     if refresh and (parameters or profile != "quick"):
         raise UserError("refresh: notebooks are kept with their default parameters; leave out -p and --profile")
-    copies = notebooks.copies(profile)
-    click.echo(f"running {len(work)} notebooks, profile {profile}; executed copies go to {copies}")
+    work = notebooks.work(profile, only, parameters)
+    for name, _ in parameters:
+        if stems := notebooks.lacking(work, name):
+            click.echo(f"{name} is not a parameter of {', '.join(stems)}")
+    place = work[0].parameters["profile"]
+    before, copies = report.findings(place), notebooks.copies(place)
+    if pdf:
+        os.environ["VAELIB_PDF"] = "1"
+    plan.train(work, notebooks.order(profile))
+    click.echo(f"running {len(work)} notebooks; figures go to {paths.figures() / place}, executed copies to {copies}")
     failed = 0
-    for outcome in notebooks.run_all(work, copies, jobs):
+    for outcome in notebooks.run_all(work, copies, jobs or joblib.cpu_count()):
         state = f"FAILED in {outcome.error}" if outcome.error else "done"
-        click.echo(f"  {outcome.output.stem:<28} {outcome.seconds:6.0f} s  {state}")
+        tqdm.write(f"  {outcome.output.stem:<28} {outcome.seconds:6.0f} s  {state}")
         failed += outcome.error is not None
-        if refresh and not outcome.error and not outcome.parameters:
+        if refresh and not outcome.error and outcome.parameters.keys() == {"profile"}:
             notebooks.keep(outcome.output, paths.project() / "notebooks" / outcome.output.name)
-    if any(paths.figures().glob(f"{profile}/*/claims.json")):
-        _, page = report.write(profile)
-        click.echo(f"figures and verdicts: {page}")
+    if found := report.records(place):
+        _, page = report.write(place)
+        click.echo(f"verdicts: {claims.summary([*chain(*found.values())])} {page}")
+    for claim, finding in report.findings(place).items():
+        if finding != before.get(claim, finding):
+            click.echo(f"  {claim}: {finding} (was {before[claim]})")
     if failed:
         raise UserError(f"{failed} of {len(work)} notebooks failed; their partial copies are in {copies}")
 

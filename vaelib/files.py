@@ -35,11 +35,21 @@ def replacing(file: Path) -> Iterator[Path]:
         os.replace(draft, file)
 
 
-def write_text(file: Path, text: str) -> None:
-    """Write a text, whole or not at all, in UTF-8; a file that holds it already is left alone."""
-    if not (file.exists() and file.read_bytes() == text.encode()):
+def holds(file: Path, content: bytes) -> bool:
+    """Whether a file is there and holds this."""
+    return file.exists() and file.read_bytes() == content
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    """Write a file, whole or not at all; one that holds this already is left alone."""
+    if not holds(file, content):
         with replacing(file) as draft:
-            draft.write_bytes(text.encode())
+            draft.write_bytes(content)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a text in UTF-8, as :func:`write_bytes`."""
+    write_bytes(file, text.encode())
 
 
 def lock(file: Path, *, timeout: float = -1) -> FileLock:

@@ -107,7 +107,7 @@ def test_a_saved_figure_has_its_data_and_provenance(axes, tmp_path):
     assert folder.is_dir()
     assert folder.parts[-2:] == ("quick", "03_test")
     save(axes, folder)
-    assert sorted(p.name for p in folder.iterdir()) == ["line.csv", "line.json", "line.pdf", "line.png"]
+    assert sorted(p.name for p in folder.iterdir()) == ["line.csv", "line.json", "line.png"]
     note = json.loads((folder / "line.json").read_text())
     assert (note["claims"], note["runs"], note["parameters"]) == (["thesis/c1"], ["a", "b"], {"n": 1})
     assert note["torch"] == torch.__version__
@@ -121,7 +121,7 @@ def test_the_name_of_a_figure_is_kept_whole(axes):
     axes.set_title("another")
     save(axes, folder, "rate_0.5")
     assert (folder / "rate_0.png").read_bytes() == before
-    names = [f"{name}.{ending}" for name in ("rate_0", "rate_0.5") for ending in ("csv", "json", "pdf", "png")]
+    names = [f"{name}.{ending}" for name in ("rate_0", "rate_0.5") for ending in ("csv", "json", "png")]
     assert sorted(p.name for p in folder.iterdir()) == sorted(names)
 
 
@@ -141,6 +141,26 @@ def test_the_same_figure_gives_the_same_bytes(axes, tmp_path):
     save(ax, folder)
     plt.close(figure)
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == first
+
+
+def test_a_figure_that_says_the_same_stays_as_it_is(monkeypatch):
+    """A new commit alone rewrote every note, and left the tree dirty after each run."""
+    folder, told = figures.folder("03_test", "quick"), []
+    for commit in ("one", "another"):
+        monkeypatch.setattr(figures, "commit", lambda commit=commit: commit)
+        figure, ax = plt.subplots()
+        save(ax, folder)
+        plt.close(figure)
+        told.append(json.loads((folder / "line.json").read_text()))
+    assert told[0] == told[1]
+    assert told[1]["commit"] == "one"
+
+
+def test_a_pdf_comes_on_demand(axes, monkeypatch):
+    folder = figures.folder("03_test", "quick")
+    monkeypatch.setenv("VAELIB_PDF", "1")
+    save(axes, folder)
+    assert (folder / "line.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_a_logarithmic_axis_is_labelled_in_plain_numbers():

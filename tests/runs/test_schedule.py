@@ -193,7 +193,7 @@ def test_data_are_those_that_the_runs_were_planned_with(tiny):
 def test_a_worker_watches_its_parent_once(store, monkeypatch):
     """It started a thread for each run."""
     monkeypatch.setattr(execution.signal, "signal", lambda *_: None)
-    execution._serve.cache_clear()
+    execution.serve.cache_clear()
     options = execution.Options(store.folder, {}, "cpu")
     before = threading.active_count()
     for _ in range(5):

@@ -432,15 +432,15 @@ def assert_refused_in_small_memory(store, archive):
 
 def test_somebody_who_holds_the_lock_keeps_others_out(store):
     with store.lock(ONE):
-        with store.lock(ONE), store.lock(TWO, wait=False):  # a thread may take its own again
+        with store.lock(ONE), store.lock(TWO, wait=0):  # a thread may take its own again
             pass
-        with pytest.raises(Busy, match=f"run {ONE[:12]} is under way"), store.lock(ONE, wait=False):
+        with pytest.raises(Busy, match=f"run {ONE[:12]} is under way"), store.lock(ONE, wait=0):
             pass
         raised = []
 
         def other():
             try:
-                with store.lock(ONE, wait=False):
+                with store.lock(ONE, wait=0):
                     pass
             except Busy as error:
                 raised.append(error)
@@ -449,7 +449,7 @@ def test_somebody_who_holds_the_lock_keeps_others_out(store):
         thread.start()
         thread.join()
         assert len(raised) == 1
-    with store.lock(ONE, wait=False):
+    with store.lock(ONE, wait=0):
         assert (store.folder / "locks" / f"{ONE}.lock").exists()
 
 

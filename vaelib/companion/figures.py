@@ -1,15 +1,19 @@
 """Style, drawing and saving: one function draws on an Axes that it is given, one function saves."""
 
 import json
+import os
 import re
 from collections.abc import Iterable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import PIL.Image
 import torch
+from IPython import display
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -17,7 +21,7 @@ from matplotlib.ticker import LogLocator
 
 from vaelib import __version__, paths
 from vaelib.errors import Invalid
-from vaelib.files import replacing, write_text
+from vaelib.files import holds, write_bytes, write_text
 from vaelib.models.vae import pixels
 from vaelib.provenance import commit
 
@@ -143,9 +147,12 @@ def save(
     runs: Iterable[str] = (),
     parameters: dict[str, Any] | None = None,
 ) -> None:
-    """Write a figure as png and pdf, the numbers in it as csv, and where it came from as json.
+    """Write a figure as png, the numbers in it as csv, and where it came from as json; show it, and close it.
 
-    The same figure gives the same bytes, so that a redrawn one shows as unchanged.
+    With ``VAELIB_PDF`` in the environment it is written as pdf as well.
+
+    The same figure gives the same bytes, and one that is there already stays as it is, with the commit and the versions
+    that it was first drawn with.
 
     Parameters
     ----------
@@ -173,18 +180,31 @@ def save(
     """
     if not re.fullmatch(r"(?!claims$)[A-Za-z0-9_.-]+", name):
         raise Invalid("name", name, "of letters, digits, '_', '.' and '-', and not 'claims'")
-    note = {
-        "caption": caption,
-        "claims": list(claims),
-        "runs": sorted(set(runs)),
-        "parameters": parameters or {},
-        "vaelib": __version__,
-        "commit": commit(),
-        "torch": torch.__version__,
-    }
-    with replacing(folder / f"{name}.png") as draft:
-        figure.savefig(draft, metadata={"Software": None})
-    with replacing(folder / f"{name}.pdf") as draft:
-        figure.savefig(draft, metadata={"CreationDate": None, "Producer": None, "Creator": None})
-    write_text(folder / f"{name}.csv", data.to_csv(index=False, float_format="%.6g"))
-    write_text(folder / f"{name}.json", json.dumps(note, indent=1, ensure_ascii=False) + "\n")
+    pictures = {"png": {"Software": None}}
+    if os.environ.get("VAELIB_PDF"):
+        pictures["pdf"] = {"CreationDate": None, "Producer": None, "Creator": None}
+    drawn = {"csv": data.to_csv(index=False, float_format="%.6g").encode()}
+    for ending, metadata in pictures.items():
+        figure.savefig(buffer := BytesIO(), format=ending, metadata=metadata)
+        drawn[ending] = buffer.getvalue()
+    plt.close(figure)  # a notebook would draw it twice more to show it
+    with PIL.Image.open(BytesIO(drawn["png"])) as picture:
+        picture.reduce(2).save(shown := BytesIO(), format="png")
+    display.display(display.Image(shown.getvalue()))  # type: ignore[no-untyped-call]
+    files = {folder / f"{name}.{ending}": content for ending, content in drawn.items()}
+    note = {"caption": caption, "claims": list(claims), "runs": sorted(set(runs)), "parameters": parameters or {}}
+    origin = {"vaelib": __version__, "commit": commit(), "torch": torch.__version__}
+    told = folder / f"{name}.json"
+    if not (all(holds(file, content) for file, content in files.items()) and _says(told, note, origin)):
+        write_text(told, json.dumps(note | origin, indent=1, ensure_ascii=False) + "\n")
+        for file, content in files.items():
+            write_bytes(file, content)
+
+
+def _says(file: Path, note: dict[str, Any], origin: Iterable[str]) -> bool:
+    """Whether a file says what a note does, wherever it came from."""
+    if not file.exists():
+        return False
+    said = json.loads(file.read_text(encoding="utf-8"))
+    same: bool = json.loads(json.dumps(note)) == {name: said[name] for name in said if name not in origin}
+    return same

@@ -2,25 +2,34 @@
 
 import ast
 import difflib
+import itertools
 import json
 import os
 import re
+import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
+from uuid import uuid4
 
 import joblib
 import papermill
 import yaml
+import zmq
+from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
+from tqdm.auto import tqdm
 
 from vaelib import paths
 from vaelib.errors import Invalid, UserError
 from vaelib.files import write_text
+from vaelib.runs import execution
+from vaelib.runs.progress import Shown
 
+_STARTS = 3  # how often a kernel is started before it is given up
 _TYPES: dict[str, set[type]] = {"str": {str}, "int": {int}, "float": {int, float}, "bool": {bool}, "list": {list}}
 
 
@@ -94,29 +103,50 @@ def work(profile: str, only: Iterable[str] = (), given: Iterable[tuple[str, Any]
     Parameters
     ----------
     profile
-        Its name.
+        Its name. It is also the folder that results go to, but with other parameters than its own that is
+        ``trial/<profile>``.
     only
         Beginnings of notebooks' names.
     given
-        Names and values of parameters, in the place of the profile's.
+        Names and values of parameters, in the place of the profile's where a notebook knows them.
 
     Raises
     ------
     Invalid
         If there is no such profile or notebook, or a parameter is not allowed.
     """
-    found = []
-    for file in notebooks(only):
+    files, asked = notebooks(only), dict(given)
+    known = {name for file in files for name in _declared(file)} - {"profile"}  # which goes by what else is given
+    for name in asked.keys() - known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or sorted(known)
+        raise Invalid("parameter", name, f"one that a notebook declares, such as {', '.join(near)}")
+    found, usual = [], True
+    for file in files:
+        mine = {name: value for name, value in asked.items() if name in _declared(file)}
         for number, own in enumerate(settings(profile).get(file.stem, [{}]), start=1):
-            name = f"{file.stem}-{number}" if number > 1 else file.stem
-            found.append(Work(name, file, checked(file, {"profile": profile, **own, **dict(given)})))
-    return found
+            parameters = checked(file, own | mine)
+            usual = usual and parameters == checked(file, own)
+            found.append(Work(f"{file.stem}-{number}" if number > 1 else file.stem, file, parameters))
+    place = profile if usual else f"trial/{profile}"
+    return [one._replace(parameters={"profile": place} | one.parameters) for one in found]
+
+
+def lacking(work: Iterable[Work], name: str) -> list[str]:
+    """The runs of notebooks that do not know a parameter."""
+    return [one.name for one in work if name not in _declared(one.notebook)]
+
+
+@cache
+def _declared(notebook: Path) -> dict[str, dict[str, str]]:
+    """What a notebook's cell tagged ``parameters`` declares: types and defaults by name."""
+    declared: dict[str, dict[str, str]] = papermill.inspect_notebook(notebook)
+    return declared
 
 
 def checked(notebook: Path, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters to inject into a notebook: names and types checked, defaults left out.
+    """The parameters to inject into a notebook: types checked, defaults left out.
 
-    papermill itself takes a misspelt name without a word, and hands over ``"1e-3"`` as text.
+    papermill itself hands over ``"1e-3"`` as text.
 
     Parameters
     ----------
@@ -130,13 +160,12 @@ def checked(notebook: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     Invalid
         If a name is unknown or a value of another type than declared.
     """
-    declared = papermill.inspect_notebook(notebook)
     result = {}
     for name, value in given.items():
-        if name not in declared:
-            near = difflib.get_close_matches(name, declared, n=3, cutoff=0.4) or list(declared)
-            raise Invalid("parameter", name, f"one that {notebook.stem} declares, such as {', '.join(near)}")
-        kind, default = declared[name]["inferred_type_name"], ast.literal_eval(declared[name]["default"])
+        if name not in _declared(notebook):
+            raise Invalid("parameter", name, f"one that {notebook.stem} declares")
+        declared = _declared(notebook)[name]
+        kind, default = declared["inferred_type_name"], ast.literal_eval(declared["default"])
         converted = _read(value) if isinstance(value, str) and kind != "str" else value
         if not _fits(converted, kind, default):
             raise Invalid(f"{notebook.stem}.{name}", value, f"of type {kind}, like {default!r}")
@@ -177,55 +206,121 @@ class Outcome:
     error: str | None = None
 
 
-def run(notebook: Path, parameters: Mapping[str, Any], output: Path) -> Outcome:
-    """Execute a notebook into `output`, which holds what was done so far when a cell fails."""
+class _Kernel(AsyncKernelManager):
+    """A kernel that is talked to through files where the platform can, and through encrypted ports elsewhere."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        if zmq.has("ipc"):
+            self.transport = "ipc"
+            self.connection_file = str(Path(tempfile.gettempdir(), f"vaelib-{uuid4().hex}.json"))
+        else:
+            self.transport_encryption = "auto"
+
+    async def _async_interrupt_kernel(self) -> None:
+        """Do nothing: to be shut down begins with this, and an idle kernel calls it an error."""
+
+
+def run(notebook: Path, parameters: Mapping[str, Any], output: Path, parent: int | None = None) -> Outcome:
+    """Execute a notebook into `output`, which holds what was done so far when a cell fails.
+
+    Parameters
+    ----------
+    notebook, parameters
+        What to execute, and what to inject.
+    output
+        The executed copy.
+    parent
+        The process that this one is a worker of, if it is.
+    """
+    if parent is not None:
+        execution.serve(parent)
+    os.environ["OMP_NUM_THREADS"] = "1"  # several kernels do not get into each other's way, and give the same bits
     output.parent.mkdir(parents=True, exist_ok=True)
-    started, error = time.perf_counter(), None
-    try:
-        papermill.execute_notebook(
-            notebook,
-            output,
-            parameters=dict(parameters),
-            cwd=notebook.parent,
-            kernel_name="python3",
-            progress_bar=False,
-        )
-    except PapermillExecutionError as failure:
-        message = re.sub(r"\x1b\[[0-9;]*m", "", failure.evalue).strip().splitlines()
-        error = f"cell {failure.exec_count}: {failure.ename}: {message[-1] if message else ''}"
-    except Exception as failure:  # a dead kernel, a full disk: the other notebooks go on
-        error = f"{type(failure).__name__}: {failure}"
+    started, error, ready = time.perf_counter(), None, list[Any]()
+    for start in range(1, _STARTS + 1):
+        try:
+            papermill.execute_notebook(
+                notebook,
+                output,
+                parameters=dict(parameters),
+                cwd=notebook.parent,
+                kernel_name="python3",
+                progress_bar=False,
+                kernel_manager_class=_Kernel,
+                on_notebook_start=lambda notebook: ready.append(notebook),
+            )
+        except PapermillExecutionError as failure:
+            message = re.sub(r"\x1b\[[0-9;]*m", "", failure.evalue).strip().splitlines()
+            error = f"cell {failure.exec_count}: {failure.ename}: {message[-1] if message else ''}"
+        except Exception as failure:  # a dead kernel, a full disk: the other notebooks go on
+            if not ready and start < _STARTS:
+                continue
+            error = f"{type(failure).__name__}: {failure}"
+        break
     return Outcome(output, parameters, time.perf_counter() - started, error)
 
 
-def run_all(work: Iterable[tuple[Path, Mapping[str, Any]]], folder: Path, jobs: int) -> Iterable[Outcome]:
-    """Execute notebooks into a folder, so many at a time; outcomes come as they are ready.
+class Drawing(Shown):
+    """How many runs of notebooks are done."""
 
-    A notebook that comes again, with other parameters, gets a number in the name of its executed copy.
+    def __init__(self, work: Sequence[Work]):
+        super().__init__()
+        self._left = [one.name for one in work]
+        self._all, self._started = len(work), time.monotonic()
+
+    def finish(self, name: str) -> None:
+        """A notebook's run has ended."""
+        self._left.remove(name)
+
+    def share(self) -> float:
+        """How much is done, in [0, 1]."""
+        return 1 - len(self._left) / self._all
+
+    def text(self) -> str:
+        """Which notebook is under way, how many are done, and the time left for all."""
+        share, elapsed = self.share(), time.monotonic() - self._started
+        left = f" · {tqdm.format_interval(elapsed / share - elapsed)} left" if share else ""
+        return f"{next(iter(self._left), '')} {self._all - len(self._left)}/{self._all}{left}"
+
+
+def run_all(work: Sequence[Work], folder: Path, jobs: int) -> Iterator[Outcome]:
+    """Execute notebooks into a folder, so many at a time, and show how many are done; outcomes come as they are ready.
+
+    They run in workers, also where it is one at a time: when this process is interrupted, joblib ends these with all
+    that they have started.
     """
-    times: Counter[str] = Counter()
-    calls = []
-    for notebook, given in work:
-        times[notebook.stem] += 1
-        number = f"-{times[notebook.stem]}" if times[notebook.stem] > 1 else ""
-        calls.append(joblib.delayed(run)(notebook, given, folder / f"{notebook.stem}{number}.ipynb"))
-    outcomes: Iterable[Outcome] = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(calls)
-    return outcomes
+    calls = [joblib.delayed(run)(*one[1:], folder / f"{one.name}.ipynb", os.getpid()) for one in work]
+    workers = joblib.Parallel(
+        max(jobs, 2), backend="loky", batch_size=1, pre_dispatch=jobs, return_as="generator_unordered"
+    )
+    with execution.spawning():
+        outcomes = workers(calls)
+    with Drawing(work) as drawing:
+        for outcome in outcomes:
+            drawing.finish(outcome.output.stem)
+            yield outcome
 
 
 def keep(output: Path, notebook: Path) -> None:
     """Put an executed copy in a notebook's place, for it to be committed.
 
-    What differs from run to run goes: metadata of papermill and widgets, times, and what was written to stderr.
+    What differs from run to run goes: metadata of papermill and widgets, times, and what was written to stderr; and
+    the cell that says where the results go.
     """
     executed = json.loads(output.read_text(encoding="utf-8"))
+    executed["cells"] = [c for c in executed["cells"] if "injected-parameters" not in c["metadata"].get("tags", [])]
+    counts = itertools.count(1)
     for transient in ("papermill", "widgets"):
         executed["metadata"].pop(transient, None)
     executed["metadata"]["language_info"] = {"name": "python"}
     for cell in executed["cells"]:
         cell["metadata"] = {name: cell["metadata"][name] for name in ("tags",) if cell["metadata"].get(name)}
         if cell["cell_type"] == "code":
+            count = cell["execution_count"] = next(counts)
             cell["outputs"] = [o for o in cell["outputs"] if o.get("name") != "stderr" and not _is_widget(o)]
+            for result in cell["outputs"]:
+                result.update({"execution_count": count} if "execution_count" in result else {})
     write_text(notebook, json.dumps(executed, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 

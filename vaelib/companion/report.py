@@ -3,6 +3,7 @@
 import html
 import json
 import re
+from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,6 +13,8 @@ import pandas as pd
 from vaelib import paths
 from vaelib.companion import claims
 from vaelib.companion.claims import RULE, Ledger
+from vaelib.companion.statements import Record
+from vaelib.companion.verdicts import judge
 from vaelib.errors import UserError
 from vaelib.files import write_text
 
@@ -56,6 +59,21 @@ def _figure(note_file: Path) -> str:
     return "\n".join([image, "", f"*{caption}* ({made})", "", *tested]).rstrip()
 
 
+def records(profile: str) -> dict[Path, list[Record]]:
+    """What notebooks have recorded in the folder of a profile, by their own folders."""
+    files = sorted((paths.figures() / profile).glob("*/claims.json"))
+    return {file.parent: Ledger(file.parent).records() for file in files}
+
+
+def findings(profile: str) -> dict[str, str]:
+    """What was found, by claim and what it was measured on."""
+    return {
+        ", ".join(filter(None, [*record.place, folder.name])): judge(claims.get(record.claim), record).finding
+        for folder, found in records(profile).items()
+        for record in found
+    }
+
+
 def write(profile: str) -> tuple[Path, Path]:
     """Write ``figures/<profile>/REPORT.md`` and ``REPORT.html`` from what the notebooks left there.
 
@@ -69,16 +87,14 @@ def write(profile: str) -> tuple[Path, Path]:
     UserError
         If no notebook of this profile has left anything.
     """
-    place = paths.figures() / profile
-    ledgers = {file.parent: Ledger(file.parent).records() for file in sorted(place.glob("*/claims.json"))}
+    place, ledgers = paths.figures() / profile, records(profile)
     if not ledgers:
         raise UserError(f"profile: {profile!r} has no results in {place}; run `vaelib figures --profile {profile}`")
     title = f"vaelib: what was measured, profile {profile}"
-    whole = claims.summary([record for records in ledgers.values() for record in records])
-    parts = [f"# {_literal(title)}", f"{len(ledgers)} notebooks. {whole}", RULE]
-    for folder, records in ledgers.items():
-        parts += [f"## {_literal(folder.name)}", claims.summary(records)]
-        for scale, found in claims.apart(records).items():
+    parts = [f"# {_literal(title)}", f"{len(ledgers)} notebooks. {claims.summary([*chain(*ledgers.values())])}", RULE]
+    for folder, recorded in ledgers.items():
+        parts += [f"## {_literal(folder.name)}", claims.summary(recorded)]
+        for scale, found in claims.apart(recorded).items():
             parts += [f"*{scale}*", _table(claims.verdict_table(found, digits=3))]
         parts += filter(None, map(_figure, sorted(folder.glob("*.json"))))
     text = "\n\n".join(parts) + "\n"

@@ -5,8 +5,8 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
@@ -120,7 +120,7 @@ def do(jobs: Sequence[Job], options: Options, parent: int | None = None) -> tupl
         The jobs, and what is left of them.
     """
     if parent is not None:
-        _serve(parent)
+        serve(parent)
     store, rest = Store(options.store), Rest()
     mine, failure = list[_Run](), None
     with ExitStack() as stack:
@@ -156,8 +156,21 @@ def do(jobs: Sequence[Job], options: Options, parent: int | None = None) -> tupl
     return jobs, rest
 
 
+@contextmanager
+def spawning() -> Iterator[None]:
+    """Within it processes are started that do not hear Ctrl-C: it is for this one, which ends them."""
+    if threading.current_thread() is not threading.main_thread():  # no other may say what becomes of a signal
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @cache
-def _serve(parent: int) -> None:
+def serve(parent: int) -> None:
     """Make this process a worker: it ends with its parent, which alone is interrupted, and then ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()

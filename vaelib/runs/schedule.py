@@ -2,7 +2,7 @@
 
 import math
 import os
-import tempfile
+import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
@@ -229,7 +229,9 @@ def _work(
     parent = os.getpid() if type(backend).__name__ == "LokyBackend" and workers > 1 else None
     processes = joblib.Parallel(n_jobs=workers, batch_size=1, prefer="processes", return_as="generator_unordered")
     try:
-        yield from processes(joblib.delayed(_do)(group, options, tuple(devices), parent) for group in groups)
+        with execution.spawning():
+            results = processes(joblib.delayed(_do)(group, options, tuple(devices), parent) for group in groups)
+        yield from results
     except BrokenExecutor as error:
         said = "a worker was killed, perhaps because the memory did not suffice (fewer --workers need less)"
         raise UserError(f"{said}; {_GO_ON}") from error
@@ -238,17 +240,17 @@ def _work(
 def _do(group: list[Job], options: Options, devices: tuple[str, ...], parent: int | None) -> tuple[Sequence[Job], Rest]:
     """Do a group, in a worker always on the same device: it keeps memory on all that it was ever at."""
     if parent is not None and len(devices) > 1:
-        number, _ = _place(parent)
+        number, _ = _place(options.store, parent)
         options = replace(options, device=devices[number % len(devices)])
     return execution.do(group, options, parent)
 
 
 @cache
-def _place(parent: int) -> tuple[int, FileLock]:
+def _place(store: Path, parent: int) -> tuple[int, FileLock]:
     """The number of this worker among its parent's, the first that was free, and the lock that keeps it to its end."""
     number = 0
     while True:
-        lock = files.lock(Path(tempfile.gettempdir(), f"vaelib-{parent}-{number}"), timeout=0)
+        lock = files.lock(store / "locks" / f"{platform.node()}-{parent}-{number}", timeout=0)
         with suppress(Timeout):
             lock.acquire()
             return number, lock

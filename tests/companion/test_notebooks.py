@@ -1,0 +1,94 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import psutil
+import pytest
+import zmq
+from nbformat.v4 import new_code_cell, new_notebook
+
+from vaelib.companion import notebooks
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Execute a notebook of one cell: how that went, and the outputs of the cell."""
+
+    def run(source):
+        file, copy = tmp_path / "01_test.ipynb", tmp_path / "copy.ipynb"
+        nbformat.write(new_notebook(cells=[new_code_cell(source)]), file)
+        outcome = notebooks.run(file, {}, copy)
+        return outcome, nbformat.read(copy, as_version=4).cells[-1].outputs if copy.exists() else []
+
+    return run
+
+
+@pytest.mark.parametrize("files", [True, False])
+def test_a_kernel_talks_through_files_or_ports_without_a_word(run, monkeypatch, capfd, tmp_path, files):
+    """Over ports it warned on the terminal that nothing is encrypted."""
+    monkeypatch.setattr(zmq, "has", lambda what: files and what == "ipc")
+    monkeypatch.setattr(notebooks.tempfile, "gettempdir", lambda: str(tmp_path))
+    outcome, outputs = run("import os, torch; print(torch.get_num_threads(), os.getcwd())")
+    assert outcome.error is None
+    assert outputs[0].text == f"1 {tmp_path}\n"
+    assert capfd.readouterr().err == ""
+    assert not list(tmp_path.glob("vaelib-*")), "what it talked through is gone"
+
+
+def test_a_figure_is_shown_once(run, tmp_path):
+    source = """import matplotlib.pyplot as plt, pandas as pd
+from pathlib import Path
+from vaelib.companion import figures
+figure, ax = plt.subplots(figsize=(4, 2))
+figures.save(figure, "a", folder=Path("."), data=pd.DataFrame({"x": [1]}), caption="A.")"""
+    outcome, outputs = run(source)
+    assert outcome.error is None
+    assert (tmp_path / "a.png").exists()
+    assert [set(output.data) for output in outputs] == [{"image/png", "text/plain"}]
+
+
+@pytest.mark.parametrize(("failures", "error"), [(2, None), (3, "OSError: the port is taken")])
+def test_a_kernel_that_does_not_start_is_tried_again(run, monkeypatch, failures, error):
+    start, tries = notebooks._Kernel.start_kernel, []
+
+    async def clash(self, **options):
+        tries.append(1)
+        if len(tries) <= failures:
+            raise OSError("the port is taken")
+        await start(self, **options)
+
+    monkeypatch.setattr(notebooks._Kernel, "start_kernel", clash)
+    assert run("1")[0].error == error
+    assert len(tries) == 3
+
+
+def test_a_kernel_that_dies_in_a_cell_is_not_started_again(run, tmp_path):
+    outcome, _ = run("import os; open('started', 'a').write('x'); os._exit(1)")
+    assert outcome.error.startswith("DeadKernelError: ")
+    assert (tmp_path / "started").read_text() == "x"
+
+
+def test_a_kernel_ends_with_the_process_that_wanted_it(tmp_path):
+    cell = "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)"
+    file = tmp_path / "01_test.ipynb"
+    nbformat.write(new_notebook(cells=[new_code_cell(cell)]), file)
+    script = f"""from pathlib import Path
+from vaelib.companion import notebooks
+notebooks.run(Path({str(file)!r}), {{}}, Path({str(tmp_path / "copy.ipynb")!r}))"""
+    process = subprocess.Popen([sys.executable, "-c", script])
+    _wait(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+    pid = int((tmp_path / "pid").read_text())
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    _wait(lambda: not psutil.pid_exists(pid))
+
+
+def _wait(condition):
+    for _ in range(300):
+        if condition():
+            return
+        time.sleep(0.1)
+    pytest.fail("it took more than 30 seconds")
