@@ -2,7 +2,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import nbformat
 import psutil
@@ -26,16 +28,19 @@ def run(tmp_path):
     return run
 
 
-@pytest.mark.parametrize("files", [True, False])
-def test_a_kernel_talks_through_files_or_ports_without_a_word(run, monkeypatch, capfd, tmp_path, files):
-    """Over ports it warned on the terminal that nothing is encrypted."""
+@pytest.mark.parametrize(("files", "folder"), [(True, "short"), (True, "long" * 20), (False, "short")])
+def test_a_kernel_talks_through_files_or_ports_without_a_word(run, monkeypatch, capfd, tmp_path, files, folder):
+    """Over ports it warned on the terminal that nothing is encrypted; files that it talks through have short names."""
     monkeypatch.setattr(zmq, "has", lambda what: files and what == "ipc")
-    monkeypatch.setattr(notebooks.tempfile, "gettempdir", lambda: str(tmp_path))
-    outcome, outputs = run("import os, torch; print(torch.get_num_threads(), os.getcwd())")
+    with tempfile.TemporaryDirectory() as place:
+        (temporary := Path(place, folder)).mkdir()
+        monkeypatch.setattr(notebooks.tempfile, "gettempdir", lambda: str(temporary))
+        assert (notebooks._Kernel().transport == "ipc") == (files and folder == "short")
+        outcome, outputs = run("import os, torch; print(torch.get_num_threads(), os.getcwd())")
+        assert not list(temporary.iterdir()), "what it talked through is gone"
     assert outcome.error is None
     assert outputs[0].text == f"1 {tmp_path}\n"
     assert capfd.readouterr().err == ""
-    assert not list(tmp_path.glob("vaelib-*")), "what it talked through is gone"
 
 
 def test_a_figure_is_shown_once(run, tmp_path):

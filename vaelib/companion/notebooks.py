@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 from uuid import uuid4
 
@@ -211,9 +212,9 @@ class _Kernel(AsyncKernelManager):
 
     def __init__(self, **options: Any):
         super().__init__(**options)
-        if zmq.has("ipc"):
-            self.transport = "ipc"
-            self.connection_file = str(Path(tempfile.gettempdir(), f"vaelib-{uuid4().hex}.json"))
+        file = str(Path(tempfile.gettempdir(), f"vaelib-{uuid4().hex[:16]}.json"))
+        if zmq.has("ipc") and len(file) < zmq.IPC_PATH_MAX_LEN - 2:  # the others beside it are called NAME-ipc-1
+            self.transport, self.connection_file = "ipc", file
         else:
             self.transport_encryption = "auto"
 
@@ -221,7 +222,13 @@ class _Kernel(AsyncKernelManager):
         """Do nothing: to be shut down begins with this, and an idle kernel calls it an error."""
 
 
-def run(notebook: Path, parameters: Mapping[str, Any], output: Path, parent: int | None = None) -> Outcome:
+def run(
+    notebook: Path,
+    parameters: Mapping[str, Any],
+    output: Path,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    parent: int | None = None,
+) -> Outcome:
     """Execute a notebook into `output`, which holds what was done so far when a cell fails.
 
     Parameters
@@ -230,12 +237,15 @@ def run(notebook: Path, parameters: Mapping[str, Any], output: Path, parent: int
         What to execute, and what to inject.
     output
         The executed copy.
+    environment
+        Variables that the kernel gets beside those of this process.
     parent
         The process that this one is a worker of, if it is.
     """
     if parent is not None:
         execution.serve(parent)
-    os.environ["OMP_NUM_THREADS"] = "1"  # several kernels do not get into each other's way, and give the same bits
+    # One thread: several kernels do not get into each other's way, and give the same bits.
+    os.environ.update({**environment, "OMP_NUM_THREADS": "1"})
     output.parent.mkdir(parents=True, exist_ok=True)
     started, error, ready = time.perf_counter(), None, list[Any]()
     for start in range(1, _STARTS + 1):
@@ -290,7 +300,8 @@ def run_all(work: Sequence[Work], folder: Path, jobs: int) -> Iterator[Outcome]:
     They run in workers, also where it is one at a time: when this process is interrupted, joblib ends these with all
     that they have started.
     """
-    calls = [joblib.delayed(run)(*one[1:], folder / f"{one.name}.ipynb", os.getpid()) for one in work]
+    more = dict(os.environ), os.getpid()  # a worker may be older than the variables
+    calls = [joblib.delayed(run)(*one[1:], folder / f"{one.name}.ipynb", *more) for one in work]
     workers = joblib.Parallel(
         max(jobs, 2), backend="loky", batch_size=1, pre_dispatch=jobs, return_as="generator_unordered"
     )
