@@ -31,10 +31,10 @@ def run(tmp_path):
 @pytest.mark.parametrize(("files", "folder"), [(True, "short"), (True, "long" * 20), (False, "short")])
 def test_a_kernel_talks_through_files_or_ports_without_a_word(run, monkeypatch, capfd, tmp_path, files, folder):
     """Over ports it warned on the terminal that nothing is encrypted; files that it talks through have short names."""
-    monkeypatch.setattr(zmq, "has", lambda what: files and what == "ipc")
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as place, monkeypatch.context() as patch:
         (temporary := Path(place, folder)).mkdir()
-        monkeypatch.setattr(notebooks.tempfile, "gettempdir", lambda: str(temporary))
+        patch.setattr(zmq, "has", lambda what, has=zmq.has: has(what) and (files or what != "ipc"))
+        patch.setattr(notebooks.tempfile, "gettempdir", lambda: str(temporary))
         assert (notebooks._Kernel().transport == "ipc") == (files and folder == "short")
         outcome, outputs = run("import os, torch; print(torch.get_num_threads(), os.getcwd())")
         assert not list(temporary.iterdir()), "what it talked through is gone"

@@ -215,7 +215,7 @@ class _Kernel(AsyncKernelManager):
         file = str(Path(tempfile.gettempdir(), f"vaelib-{uuid4().hex[:16]}.json"))
         if zmq.has("ipc") and len(file) < zmq.IPC_PATH_MAX_LEN - 2:  # the others beside it are called NAME-ipc-1
             self.transport, self.connection_file = "ipc", file
-        else:
+        elif zmq.has("curve"):
             self.transport_encryption = "auto"
 
     async def _async_interrupt_kernel(self) -> None:
