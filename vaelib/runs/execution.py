@@ -158,15 +158,15 @@ def do(jobs: Sequence[Job], options: Options, parent: int | None = None) -> tupl
 
 @contextmanager
 def spawning() -> Iterator[None]:
-    """Within it processes are started that do not hear Ctrl-C: it is for this one, which ends them."""
-    if threading.current_thread() is not threading.main_thread():  # no other may say what becomes of a signal
+    """Within it processes are started that do not hear Ctrl-C: it is for this one, which hears it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):  # there are no such signals on Windows
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @cache
