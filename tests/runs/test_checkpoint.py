@@ -16,7 +16,9 @@ ROWS = [{"epoch": 0, "loss": 0.1 + 0.2, "best": float("nan")}, {"epoch": 1, "los
 @pytest.fixture
 def saved():
     observations = {"a" * 64: pd.DataFrame({"skew": [0.0, 1 / 3]}), "b" * 64: {"mean": torch.randn(3)}}
-    return Checkpoint("f" * 64, 1, ROWS, observations, 1.5, {"model.w": torch.randn(4, 5), "noise": torch.arange(9).byte()})
+    return Checkpoint(
+        "f" * 64, 1, ROWS, observations, 1.5, {"model.w": torch.randn(4, 5), "noise": torch.arange(9).byte()}
+    )
 
 
 @pytest.fixture
