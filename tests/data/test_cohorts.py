@@ -287,6 +287,16 @@ def test_a_fold_is_a_data_set_with_a_block_for_each_modality():
     assert "simulated" in fold.source
 
 
+def test_copy_number_features_without_a_name_can_be_left_out(study):
+    """A release has features called cna000 to cna199, which were chosen with the outcome in sight."""
+    text = (study / "data_cna.txt").read_text()
+    (study / "data_cna.txt").write_text(re.sub(r"^CNA([0-4])\b", r"cna00\1", text, flags=re.M))
+    assert cohorts.named(read(study)) == ["CNA5", "CNA6", "CNA7", "CNA8"]
+    assert torch.equal(load("simulated_cohort:clin+named/0").train, load("simulated_cohort:clin+cna/0").train)
+    with pytest.raises(Invalid, match="with one or more of clin, rna, each once"):
+        data.check("gse7390:clin+named/0")
+
+
 def test_folds_share_out_the_patients_and_their_outcomes():
     patients = data.cohort("simulated_cohort")
     tests = [test for _, test in cohorts.folds(patients)]

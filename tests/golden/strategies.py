@@ -83,6 +83,7 @@ RUNS = {name: BASE.replace(objective=objective) for name, objective in OBJECTIVE
         objective=Bound(information=Information("category", 3.0, "aggregate")),
     ),
     "gaussian_likelihood": BASE.replace(likelihood="gaussian"),
+    "scaled_gaussian": BASE.replace(likelihood="scaled_gaussian"),
     "tanh": BASE.replace(network=MLP(64, "tanh")),
     "normalised": BASE.replace(network=MLP((64, 32), batch_norm=True)),
     "burgess": BASE.replace(network=Burgess(filters=8, units=32), epochs=1),

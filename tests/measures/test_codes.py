@@ -158,6 +158,18 @@ def test_a_traversal_varies_one_number_of_the_code(transparent):
 
 
 @torch.no_grad()
+def test_a_traversal_varies_two_numbers_on_a_grid(transparent):
+    found = measures.Traversal(latent=2, reach=2.0, steps=3, images=4, shown=2, across=0).observe(
+        transparent(Gaussian(3))
+    )
+    rows, columns = torch.meshgrid(*[torch.tensor([-2.0, 0.0, 2.0])] * 2, indexing="ij")
+    assert found["decoded"].shape == (2, 3, 3, 3)
+    torch.testing.assert_close(found["decoded"][..., 2], 10 * rows.expand(2, 3, 3))
+    torch.testing.assert_close(found["decoded"][..., 0], 10 * columns.expand(2, 3, 3))
+    torch.testing.assert_close(found["change"], torch.full((4,), 200 * 8 / 3))
+
+
+@torch.no_grad()
 def test_the_manifold_goes_from_the_top_left(transparent):
     found = measures.Manifold(3, 2.0).observe(transparent(Gaussian(3)))
     expected = [[x, y] for y in (2, 0, -2) for x in (-2, 0, 2)]
@@ -194,6 +206,14 @@ def test_means_are_those_of_the_images_asked_for(transparent):
     whole = run.vae.posterior(run.data.test).mean
     torch.testing.assert_close(measures.Means().observe(run)["mean"], whole)
     torch.testing.assert_close(measures.Means(images=(3, 0)).observe(run)["mean"], whole[[3, 0]])
+
+
+@torch.no_grad()
+def test_drawn_codes_are_draws_of_the_posteriors(transparent):
+    run = transparent(Gaussian(400))
+    q, found = run.vae.posterior(run.data.test), measures.Means(drawn=True).observe(run)
+    torch.testing.assert_close(found["mean"], q.mean)
+    assert ((found["code"] - q.mean) / q.stddev).var().item() == pytest.approx(1, abs=0.1)
 
 
 def test_the_observed_surgery_has_the_error_beside_it(transparent):

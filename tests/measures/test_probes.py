@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
+import torch
+from torch import nn
+from torch.distributions import Independent, Normal
 
+from vaelib import measures
+from vaelib.data import Dataset
 from vaelib.measures.probes import separability
+from vaelib.models import VAE, Category, Gaussian, Joint
 
 RNG = np.random.default_rng(0)
 
@@ -41,3 +47,52 @@ def test_what_is_not_apart_is_not_separable():
     found = separability(*blobs(1000, 0.0), *blobs(2000, 0.0))
     assert max(found["linear"], found["neighbours"]) < 0.38
     assert max(found["nmi"], found["ari"]) < 0.02
+
+
+def test_recognised_sample_by_sample_as_often_as_separability_says():
+    train, test = blobs(300, 3.0), blobs(200, 3.0)
+    right, found = measures.recognised(*train, *test), separability(*train, *test)
+    assert len(right) == 200
+    assert right.mean().to_dict() == pytest.approx({name: found[name] for name in right})
+
+
+class Bars(nn.Module):
+    """A decoder whose images have one bright column: that of the category, the last three numbers of the code."""
+
+    def forward(self, z):
+        return z[:, None, -3:].expand(-1, 3, 3)[:, None]
+
+
+@pytest.fixture
+def bars(observed):
+    """What an observer sees of a VAE of bars, of which the decoder draws the first always, or what the code says."""
+
+    def make(decoder, latent):
+        labels = torch.arange(60) % 3
+        x = torch.eye(3)[labels][:, None, None].expand(-1, 1, 3, 3).contiguous()
+        latent = latent.build()
+        encoder = nn.Sequential(nn.Flatten(), nn.Linear(9, latent.outputs))
+        vae = VAE(encoder, decoder, latent, lambda o: Independent(Normal(o, 1.0), 3))
+        return observed(vae, Dataset.from_arrays(x, x, train_labels=labels, test_labels=labels))
+
+    return make
+
+
+@torch.no_grad()
+def test_the_class_of_what_each_category_is_decoded_to(bars):
+    table = measures.CategoryClasses(images=4).observe(bars(Bars(), Joint((Gaussian(2), Category(3)))))
+    assert table["image"].tolist() == [k for k in range(4) for _ in range(3)]
+    assert table["label"].tolist() == [k % 3 for k in range(4) for _ in range(3)]
+    assert (table["decoded"] == table["category"]).all()
+    np.testing.assert_allclose(table["distance"], 3 * 2 / 3, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_legible_is_what_is_read_as_before(bars):
+    class Same(nn.Module):
+        def forward(self, z):
+            return torch.eye(3)[0].expand(len(z), 1, 3, 3)
+
+    table = measures.Legibility(images=6).observe(bars(Same(), Gaussian(2)))
+    assert table["read"].tolist() == table["label"].tolist() == [0, 1, 2] * 2
+    assert table["decoded"].tolist() == [0] * 6

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.distributions import kl_divergence
 
 from vaelib import data, measures, training
 from vaelib.data import Dataset
@@ -111,6 +112,10 @@ def test_errors_and_denoising_are_those_of_the_functions(ppca, observed):
     assert table["error"][0] == pytest.approx(measures.reconstruction_error(vae, x[10:]).mean().item(), rel=1e-6)
     loud = measures.noisy(x[10:], 2.0, generator())
     assert table["error"][1] == pytest.approx(measures.reconstruction_error(vae, loud, x[10:]).mean().item(), rel=1e-6)
+    rated = measures.Denoising((0.0, 2.0), rated=True).observe(run)
+    assert rated["error"].tolist() == table["error"].tolist()
+    rates = [kl_divergence(vae.posterior(inputs), vae.prior).mean().item() for inputs in (x[10:], loud)]
+    assert rated["rate"].tolist() == pytest.approx(rates, rel=1e-6)
 
 
 def test_reconstructions_hold_input_decoded_and_error(ppca, observed):

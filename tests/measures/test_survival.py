@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vaelib.measures.survival import classify, survival
+from vaelib.measures.survival import classify, log_rank, survival
 
 RNG = np.random.default_rng(0)
 
@@ -67,3 +67,22 @@ def test_a_runaway_code_does_not_decide_the_fit():
 
 def test_a_cox_model_of_nothing_is_at_one_half():
     assert survival(*patients(1000, 0.0), *patients(2000, 0.0)).concordance == pytest.approx(0.5, abs=0.04)
+
+
+def test_the_log_rank_test_is_the_sum_over_event_times():
+    """Observed less expected events of one group, squared, over the hypergeometric variance: no ties here."""
+    time = np.arange(1.0, 13.0)
+    event, group = RNG.random(12) < 0.7, np.array([0, 1] * 6)
+    excess, variance = 0.0, 0.0
+    for t in time[event]:
+        share = (group[time >= t] == 1).mean()
+        excess += (group[time == t][0] == 1) - share
+        variance += share * (1 - share)
+    assert log_rank(event, time, group).statistic == pytest.approx(excess**2 / variance)
+
+
+def test_the_log_rank_test_has_its_level_and_finds_a_hazard():
+    groups = np.repeat([0, 1], 60)
+    level = [log_rank(np.ones(120, bool), RNG.exponential(size=120), groups).p < 0.05 for _ in range(200)]
+    assert 0.01 < np.mean(level) < 0.1
+    assert log_rank(np.ones(120, bool), RNG.exponential(1 + 2 * groups), groups).p < 0.01

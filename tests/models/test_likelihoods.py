@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.distributions import Normal
 
-from vaelib.data import Block, Dataset
+from vaelib import Experiment
+from vaelib.data import Block, Dataset, load
 from vaelib.errors import Invalid
-from vaelib.models import BalancedLikelihood, BernoulliLikelihood, GaussianLikelihood
+from vaelib.models import BalancedLikelihood, BernoulliLikelihood, GaussianLikelihood, ScaledGaussianLikelihood
 
 VECTORS = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
 
@@ -74,3 +76,26 @@ def test_balanced_refuses_data_without_blocks():
     BalancedLikelihood().check(
         Dataset("a", whole, whole, blocks=(Block("a", 1, "gaussian"), Block("b", 3, "gaussian")))
     )
+
+
+def test_a_decoder_that_gives_scales_has_the_density_of_its_normals():
+    outputs, x = torch.randn(5, 2, 4, 4), torch.rand(5, 1, 4, 4)
+    mean, log_scale = outputs[:, :1], outputs[:, 1:]
+    expected = Normal(mean, log_scale.exp()).log_prob(x).sum((1, 2, 3))
+    torch.testing.assert_close(ScaledGaussianLikelihood(1e-6).of(outputs).log_prob(x), expected)
+
+
+def test_no_scale_is_below_the_floor():
+    """Else the density of a pixel that never changes has no bound, and training ends there."""
+    outputs = torch.cat([torch.zeros(3, 6), torch.full((3, 6), -50.0)], dim=1)
+    highest = ScaledGaussianLikelihood(0.1).of(outputs).log_prob(torch.zeros(3, 6))
+    torch.testing.assert_close(highest, torch.full((3,), -6 * math.log(0.1 * math.sqrt(2 * math.pi))))
+
+
+def test_a_likelihood_of_scales_widens_the_decoder_and_refuses_blocks():
+    run = Experiment(network="mlp", likelihood="scaled_gaussian").build((1, 8, 8))
+    x = torch.rand(4, 1, 8, 8)
+    assert run.vae.decoder(torch.zeros(4, 10)).shape == (4, 2, 8, 8)
+    assert run.vae.reconstruct(x).shape == x.shape
+    with pytest.raises(Invalid, match=r"likelihood: 'scaled_gaussian' is not allowed; .* data with blocks"):
+        ScaledGaussianLikelihood().check(load("gse7390:clin+rna/0"))

@@ -1,5 +1,6 @@
 """Measures: functions of a trained model and samples, and the observers made of them, one file a subject."""
 
+from vaelib.measures.annealing import AnnealedEvidence, annealed_weights
 from vaelib.measures.base import Observation, Observed, Observer, batches, decode, encode, posterior
 from vaelib.measures.codes import (
     Categories,
@@ -12,6 +13,7 @@ from vaelib.measures.codes import (
     category,
     category_table,
     cluster_scores,
+    each_category,
     latent_rates,
     latent_table,
     surgery,
@@ -20,7 +22,16 @@ from vaelib.measures.evidence import Evidence, effective_draws, log_likelihood, 
 from vaelib.measures.gradients import GradientNoise, LossNoise
 from vaelib.measures.information import InformationBound, variational_bound
 from vaelib.measures.landscape import Landscape, landscape, optimal_skews
-from vaelib.measures.probes import Separability, separability
+from vaelib.measures.probes import (
+    CategoryClasses,
+    Legibility,
+    Recognised,
+    Separability,
+    reader,
+    recognised,
+    separability,
+)
+from vaelib.measures.rates import RateBounds, moment_mismatch
 from vaelib.measures.reconstruction import (
     Denoising,
     Errors,

@@ -166,18 +166,25 @@ class Means(Observer):
     ----------
     images
         Their numbers; by default all of the split.
+    drawn
+        Give one exact draw of each posterior as well, ``code``: what figures of samples' codes often show.
     """
 
     kind = "means"
 
     split: Split = "test"
     images: tuple[Index, ...] | None = None
+    drawn: bool = False
 
     def observe(self, run: Observed) -> Observation:
         """The tensors."""
         samples = run.samples(self.split)
-        chosen = samples if self.images is None else samples[list(self.images)]
-        return {"mean": posterior(run.vae, chosen).mean.cpu()}
+        q = posterior(run.vae, samples if self.images is None else samples[list(self.images)])
+        found = {"mean": q.mean.cpu()}
+        if self.drawn:
+            noise = run.vae.latent.noise(len(found["mean"]), run.generator)
+            found["code"] = run.vae.latent.draw(q, noise).cpu()
+        return found
 
 
 class Categories(Observer):
@@ -225,10 +232,10 @@ class Manifold(Observer):
 
 
 class Traversal(Observer):
-    """Test samples decoded with one number of their code varied: ``decoded`` ``(shown, steps, *shape)`` and ``change``.
+    """Test samples decoded with one number of their code varied, or two: ``decoded`` and ``change``.
 
-    The change is the squared distance of the decoded samples from their mean over the steps, averaged over these, for
-    each sample.
+    The decoded samples are ``(shown, steps, *shape)``. The change is the squared distance of the decoded samples from
+    their mean over the steps, averaged over these, for each sample.
 
     Parameters
     ----------
@@ -242,6 +249,9 @@ class Traversal(Observer):
         How many samples, the first of the test set.
     shown
         Of how many the decoded samples are kept.
+    across
+        A second number of the code, varied as well, on an even grid: ``decoded`` is ``(shown, steps, steps, *shape)``,
+        the first number down the rows and this one along them.
     """
 
     kind = "traversal"
@@ -251,15 +261,41 @@ class Traversal(Observer):
     steps: Annotated[int, Field(ge=2, le=1000)] = 11
     images: Count = 64
     shown: Count = 2
+    across: Index | None = None
 
     def observe(self, run: Observed) -> Observation:
         """The tensors."""
         mean = posterior(run.vae, run.data.test[: self.images]).mean
-        codes = mean[:, None].repeat(1, self.steps, 1)
-        codes[..., self.latent] = torch.linspace(-self.reach, self.reach, self.steps, device=mean.device)
+        values = torch.linspace(-self.reach, self.reach, self.steps, device=mean.device)
+        places = [self.latent] if self.across is None else [self.latent, self.across]
+        grid = torch.cartesian_prod(*[values] * len(places)).reshape(-1, len(places))
+        codes = mean[:, None].repeat(1, len(grid), 1)
+        codes[..., places] = grid
         decoded = decode(run.vae, codes).cpu()
         change = (decoded - decoded.mean(1, keepdim=True)).square().flatten(2).sum(2).mean(1)
-        return {"decoded": decoded[: self.shown], "change": change}
+        return {"decoded": decoded[: self.shown].unflatten(1, [self.steps] * len(places)), "change": change}
+
+
+def each_category(vae: VAE, samples: Tensor) -> Tensor:
+    """Samples decoded with each category in the place of their own: ``(n, categories, *shape)``.
+
+    The other numbers of the code are the posterior's mean.
+
+    Raises
+    ------
+    TypeError
+        If the latent has no category, or several.
+    """
+    q = posterior(vae, samples)
+    found = category(q)
+    if found is None:
+        raise TypeError("the latent needs one category")
+    count, mean = found.event_shape[0], q.mean
+    parts = q.parts if isinstance(q, Product) else [q]
+    start = sum(part.event_shape[0] for part in parts[: parts.index(found)])
+    codes = mean[:, None].repeat(1, count, 1)
+    codes[..., start : start + count] = torch.eye(count, device=mean.device)
+    return decode(vae, codes)
 
 
 class CategoryTraversal(Observer):
@@ -278,13 +314,7 @@ class CategoryTraversal(Observer):
 
     def observe(self, run: Observed) -> Observation:
         """The tensors."""
-        q = posterior(run.vae, run.data.test[list(self.images)])
-        found = category(q)
-        if found is None:
-            raise TypeError("category_traversal: the latent needs one category")
-        count, mean = found.event_shape[0], q.mean
-        parts = q.parts if isinstance(q, Product) else [q]
-        start = sum(part.event_shape[0] for part in parts[: parts.index(found)])
-        codes = mean[:, None].repeat(1, count, 1)
-        codes[..., start : start + count] = torch.eye(count, device=mean.device)
-        return {"decoded": decode(run.vae, codes).cpu()}
+        try:
+            return {"decoded": each_category(run.vae, run.data.test[list(self.images)]).cpu()}
+        except TypeError as error:
+            raise TypeError(f"category_traversal: {error}") from None

@@ -5,7 +5,7 @@ from itertools import repeat
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent
+from torch.distributions import Distribution, Independent, kl_divergence
 
 from vaelib.divergences import Noise
 from vaelib.measures.base import Observation, Observed, Observer, Split, batches, decode, posterior
@@ -159,11 +159,14 @@ class Denoising(Observer):
     ----------
     noises
         Standard deviations.
+    rated
+        Give the mean KL(q‖p) of the noisy samples' posteriors as well, ``rate`` (nats).
     """
 
     kind = "denoising"
 
     noises: tuple[NotNegative, ...] = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
+    rated: bool = False
 
     def observe(self, run: Observed) -> Observation:
         """The table."""
@@ -172,6 +175,8 @@ class Denoising(Observer):
             inputs = noisy(run.data.test, sd, torch.Generator().manual_seed(0))
             error = reconstruction_error(run.vae, inputs, run.data.test).double().mean().item()
             rows.append({"noise": sd, "error": error})
+            if self.rated:
+                rows[-1]["rate"] = kl_divergence(posterior(run.vae, inputs), run.vae.prior).double().mean().item()
         return pd.DataFrame(rows)
 
 

@@ -114,6 +114,42 @@ def survival(
     return Survival(risk, float(concordance), model.coef_[:, -1])
 
 
+class LogRank(NamedTuple):
+    """The statistic of a log-rank test, and the p-value of no difference between the groups."""
+
+    statistic: float
+    p: float
+
+
+def log_rank(event: ArrayLike, months: ArrayLike, group: ArrayLike) -> LogRank:
+    """The log-rank test of whether groups of patients have the same hazard.
+
+    Parameters
+    ----------
+    event
+        Whether the event was seen, bool ``(n,)``.
+    months
+        Until the event, or until the patient was last seen without.
+    group
+        What each patient belongs to: two or more values.
+
+    Returns
+    -------
+    LogRank
+        The statistic has a chi-squared distribution of one degree of freedom less than there are groups.
+
+    Examples
+    --------
+    >>> log_rank([True] * 6, [1, 2, 3, 10, 11, 12], [0, 0, 0, 1, 1, 1]).p < 0.05
+    True
+    """
+    from sksurv.compare import compare_survival
+    from sksurv.util import Surv
+
+    outcome = Surv.from_arrays(np.asarray(event, bool), np.asarray(months, float))
+    return LogRank(*(float(v) for v in compare_survival(outcome, np.asarray(group))))
+
+
 class Relapse(Observer):
     """What the posterior means predict of held-out patients: a row a classifier (:func:`classify`), and a Cox model.
 

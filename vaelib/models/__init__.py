@@ -11,7 +11,13 @@ from vaelib.models.latents import (
     Point,
     Relaxation,
 )
-from vaelib.models.likelihoods import BalancedLikelihood, BernoulliLikelihood, GaussianLikelihood, Likelihood
+from vaelib.models.likelihoods import (
+    BalancedLikelihood,
+    BernoulliLikelihood,
+    GaussianLikelihood,
+    Likelihood,
+    ScaledGaussianLikelihood,
+)
 from vaelib.models.networks import CNC, MLP, XVAE, Body, Burgess, Dropout, Network, NormalisedConvolutions, initialise
 from vaelib.models.ppca import ppca
 from vaelib.models.vae import VAE, distortion_of, pixels

@@ -5,7 +5,7 @@ They follow the papers' reductions: log-probabilities are summed over pixels, on
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from math import sqrt
+from math import log, sqrt
 from typing import ClassVar
 
 import torch
@@ -14,11 +14,19 @@ from torch.distributions import Bernoulli, Distribution, Independent, Normal, co
 
 from vaelib.data import Block, Dataset
 from vaelib.errors import Invalid
-from vaelib.parts import Family
+from vaelib.parts import Family, Positive
 
 
 class Likelihood(Family):
-    """The family of likelihoods p(x|z)."""
+    """The family of likelihoods p(x|z).
+
+    Attributes
+    ----------
+    numbers
+        How many numbers the decoder gives for each entry of a sample: so many times the channels, or the features.
+    """
+
+    numbers: ClassVar[int] = 1
 
     def check(self, data: Dataset) -> None:
         """Refuse data that the likelihood does not fit; any is taken by default.
@@ -74,6 +82,34 @@ class GaussianLikelihood(Likelihood):
         """The distribution."""
         mean = outputs.sigmoid() if self.sigmoid else outputs
         return _independent(Normal(mean, sqrt(0.5), validate_args=False), outputs)
+
+
+class ScaledGaussianLikelihood(Likelihood):
+    """Gaussian entries whose mean and log standard deviation the decoder gives: eq. 24 of the variance-loss paper.
+
+    Parameters
+    ----------
+    floor
+        The smallest standard deviation. Without one the density of entries that never change, such as the pixels at
+        the rim of a digit, has no bound; the default is one grey level.
+    """
+
+    kind = "scaled_gaussian"
+
+    numbers: ClassVar[int] = 2
+
+    floor: Positive = 1 / 255
+
+    def check(self, data: Dataset) -> None:
+        """Refuse data with blocks."""
+        if data.blocks:
+            raise Invalid("likelihood", self.kind, f"one for data with blocks, which {data.name} is")
+
+    def of(self, outputs: Tensor, blocks: Sequence[Block] = ()) -> Distribution:
+        """p(x|z) from outputs ``(n, 2 channels, ...)``: means first, then log standard deviations."""
+        mean, log_scale = outputs.chunk(2, dim=1)
+        scale = log_scale.clamp(min=log(self.floor)).exp()
+        return _independent(Normal(mean, scale, validate_args=False), mean)
 
 
 class BalancedLikelihood(Likelihood):

@@ -81,7 +81,8 @@ class Experiment(Part):
         """The untrained model and objective for samples of a shape, as this experiment's seed starts them."""
         site, latent = self.site(shape, blocks), self.latent.build()
         encoder = self.network.encoder(shape, latent.outputs, site.sizes)
-        decoder = self.network.decoder(shape, latent.code, site.sizes)
+        wide = (shape[0] * self.likelihood.numbers, *shape[1:])
+        decoder = self.network.decoder(wide, latent.code, site.sizes)
         vae = VAE(encoder, decoder, latent, partial(self.likelihood.of, blocks=blocks))
         initialise(vae, site.generator("start"))
         return Trainee(vae, self.objective.build(site))
