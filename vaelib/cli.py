@@ -62,6 +62,7 @@ def _shard(context: click.Context, parameter: click.Parameter, value: str | None
 @click.option("-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter; may be repeated.")
 @click.option("--pdf", is_flag=True, help="Write figures as pdf as well.")
 @click.option("--refresh", is_flag=True, help="Keep the executed notebooks in place of the committed ones.")
+@click.option("--redraw", is_flag=True, help="Draw figures again from their own csv and json: nothing else is needed.")
 def figures(
     profile: str,
     only: tuple[str, ...],
@@ -69,8 +70,16 @@ def figures(
     parameters: tuple[tuple[str, str], ...],
     pdf: bool,
     refresh: bool,
+    redraw: bool,
 ) -> None:
     """Run notebooks, and write their figures, tables and verdicts to figures/PROFILE, or with -p to figures/trial."""
+    if pdf:
+        os.environ["VAELIB_PDF"] = "1"
+    if redraw:
+        if refresh or parameters or jobs:
+            raise UserError("redraw: figures are drawn from their own tables; leave out -p, --jobs and --refresh")
+        _redraw(profile, only)
+        return
     import joblib
     from tqdm.auto import tqdm
 
@@ -84,8 +93,6 @@ def figures(
             click.echo(f"{name} is not a parameter of {', '.join(stems)}")
     place = work[0].parameters["profile"]
     before, copies = report.findings(place), notebooks.copies(place)
-    if pdf:
-        os.environ["VAELIB_PDF"] = "1"
     plan.train(work, notebooks.order(profile))
     click.echo(f"running {len(work)} notebooks; figures go to {paths.figures() / place}, executed copies to {copies}")
     failed = 0
@@ -103,6 +110,22 @@ def figures(
             click.echo(f"  {claim}: {finding} (was {before[claim]})")
     if failed:
         raise UserError(f"{failed} of {len(work)} notebooks failed; their partial copies are in {copies}")
+
+
+def _redraw(profile: str, only: tuple[str, ...]) -> None:
+    """Draw the figures of a profile again, and say how many there were of each kind."""
+    from vaelib.companion import figures
+
+    changed, same, without = figures.redraw(profile, only)
+    for file in changed:
+        click.echo(f"  {file.relative_to(paths.figures())}")
+    click.echo(
+        f"{len(changed) + len(same)} figures drawn; {len(changed)} of them are new or look otherwise than before"
+    )
+    if without:
+        click.echo(f"{len(without)} cannot be drawn, as their json names no plot:")
+    for note in without:
+        click.echo(f"  {note.relative_to(paths.figures())}")
 
 
 @main.command()

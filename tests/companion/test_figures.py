@@ -1,77 +1,45 @@
 import json
+import re
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from click.testing import CliRunner
+from IPython import display
 
-from vaelib.companion import figures
+from vaelib import Experiment, Store, Study
+from vaelib.cli import main
+from vaelib.companion import figures, plots
 from vaelib.divergences import Divergence
-from vaelib.errors import Invalid
+from vaelib.errors import Invalid, UserError
 from vaelib.runs.experiment import COMPARED
+
+TABLE = pd.DataFrame({"x": [0, 1, 0, 1], "y": [0, 1 / 3, 0.5, 1], "seed": [0, 0, 1, 1]})
+RUNS = [Experiment(data="mnist", epochs=100, seed=seed) for seed in (0, 1, 2)]
 
 
 @pytest.fixture
-def axes():
-    figures.use_style()
-    figure, ax = plt.subplots()
-    yield ax
-    plt.close(figure)
+def shown(monkeypatch):
+    """What was displayed, in turn; no figure was shown before."""
+    monkeypatch.setattr(figures, "_SHOWN", {})
+    found = []
+    monkeypatch.setattr(display, "display", found.append)
+    return found
 
 
-TABLE = pd.DataFrame(
-    {
-        "epoch": [0, 1, 0, 1, 0, 1],
-        "skew": [0.1, 0.2, 0.3, 0.4, 0.5, 0.5],
-        "seed": [0, 0, 1, 1, 2, 2],
-        "start": [1, 1, 1, 1, 2, 2],
-    }
-)
+@pytest.fixture
+def folder():
+    return figures.folder("03_test", "quick")
 
 
-def test_a_band_is_mean_and_standard_deviation(axes):
-    figures.band(axes, TABLE[TABLE["start"] == 1], "epoch", "skew", label=r"$x^{a}$")
-    (line,) = axes.lines
-    np.testing.assert_allclose(line.get_ydata(), [0.2, 0.3])
-    low, high = axes.collections[0].get_paths()[0].get_extents().intervaly
-    sd = np.std([0.1, 0.3], ddof=1)
-    np.testing.assert_allclose([low, high], [0.2 - sd, 0.3 + sd])
-    assert line.get_label() == r"$x^{a}$"
+@pytest.fixture
+def show(folder, shown):
+    def show(name="line", table=TABLE, plot=plots.curves.means, of=RUNS, **options):
+        options = options or {"x": "x", "y": "y"}
+        figures.show(plot, table, name, folder=folder, caption="A line.", of=of, claims=["thesis/c1"], **options)
 
-
-def test_a_band_by_a_column_is_a_line_for_each_value(axes):
-    figures.band(axes, TABLE, "epoch", "skew", by="start", label="from {}")
-    assert [line.get_label() for line in axes.lines] == ["from 1", "from 2"]
-
-
-def test_a_reference_shows_the_papers_spread(axes):
-    figures.reference(axes, 0.36, None, "paper")
-    assert len(axes.patches) == 0
-    figures.reference(axes, 0.36, 0.1, "paper")
-    assert len(axes.patches) == 1
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_images_are_laid_out_in_rows(axes, channels):
-    samples = torch.zeros(5, channels, 4, 6, dtype=torch.uint8)
-    samples[3] = 255
-    figures.images(axes, samples, columns=3)
-    shown = axes.images[0].get_array()
-    assert shown.shape[:2] == (8, 18)
-    assert shown[:4].max() == 0
-    assert shown[4:, :6].min() == 1
-    assert shown[4:, 12:].min() == 1, "an empty place is white"
-
-
-def test_rows_of_images_have_their_names_beside_them(axes):
-    rows = {"bytes": torch.full((3, 1, 4, 4), 255, dtype=torch.uint8), "floats": torch.zeros(3, 1, 4, 4)}
-    figures.image_rows(axes, rows)
-    drawn = axes.get_images()[0].get_array()
-    assert drawn.shape == (8, 12)
-    assert (drawn[:4] == 1).all()
-    assert (drawn[4:] == 0).all()
-    assert [(text.get_text(), text.get_position()[1]) for text in axes.texts] == [("bytes", 2), ("floats", 6)]
+    return show
 
 
 def test_every_method_of_the_papers_has_a_look():
@@ -87,90 +55,194 @@ def test_every_divergence_has_a_look():
     assert len(looks) == len(ours)
 
 
-def save(ax, folder, name="line"):
-    ax.plot([0, 1], [0, 1])
-    data = pd.DataFrame({"x": [0, 1 / 3], "y": ["a", "b"]})
-    figures.save(
-        ax.figure,
-        name,
-        folder=folder,
-        data=data,
-        caption="A line.",
-        claims=["thesis/c1"],
-        runs=["b", "a"],
-        parameters={"n": 1},
-    )
+# What is kept
 
 
-def test_a_saved_figure_has_its_data_and_provenance(axes, tmp_path):
-    folder = figures.folder("03_test", "quick")
-    assert folder.is_dir()
+def test_a_figure_has_its_table_and_where_it_comes_from(show, folder):
     assert folder.parts[-2:] == ("quick", "03_test")
-    save(axes, folder)
+    show()
     assert sorted(p.name for p in folder.iterdir()) == ["line.csv", "line.json", "line.png"]
     note = json.loads((folder / "line.json").read_text())
-    assert (note["claims"], note["runs"], note["parameters"]) == (["thesis/c1"], ["a", "b"], {"n": 1})
+    assert note["claims"] == ["thesis/c1"]
+    assert note["plot"] == "curves.means"
+    assert note["options"] == {"x": "x", "y": "y"}
+    assert note["runs"] == sorted(e.key for e in RUNS)
+    assert note["setting"] == "MNIST, Burgess network, 100 epochs, seeds 0 to 2"
+    assert note["parameters"]["epochs"] == 100
+    assert "seed" not in note["parameters"], "what they have in common"
     assert note["torch"] == torch.__version__
-    assert pd.read_csv(folder / "line.csv")["x"].tolist() == [0, 0.333333]
+    assert pd.read_csv(folder / "line.csv")["y"].tolist() == [0, 0.333333, 0.5, 1]
 
 
-def test_the_name_of_a_figure_is_kept_whole(axes):
-    folder = figures.folder("03_test", "quick")
-    save(axes, folder, "rate_0")
+def test_the_name_of_a_figure_is_kept_whole(show, folder):
+    show("rate_0")
     before = (folder / "rate_0.png").read_bytes()
-    axes.set_title("another")
-    save(axes, folder, "rate_0.5")
+    show("rate_0.5", TABLE.assign(y=1))
     assert (folder / "rate_0.png").read_bytes() == before
     names = [f"{name}.{ending}" for name in ("rate_0", "rate_0.5") for ending in ("csv", "json", "png")]
     assert sorted(p.name for p in folder.iterdir()) == sorted(names)
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../a", "a b", "α", "claims", "a\n"])
-def test_what_is_not_a_file_name_for_a_figure_is_refused(axes, name):
-    folder = figures.folder("03_test", "quick")
+def test_what_is_not_a_file_name_for_a_figure_is_refused(show, folder, name):
     with pytest.raises(Invalid, match=r"name: .* has to be of letters"):
-        save(axes, folder, name)
+        show(name)
     assert list(folder.iterdir()) == []
 
 
-def test_the_same_figure_gives_the_same_bytes(axes, tmp_path):
-    folder = figures.folder("03_test", "quick")
-    save(axes, folder)
+def test_a_plot_of_somebody_else_cannot_be_drawn_again(show):
+    with pytest.raises(Invalid, match=r"a function of a module of vaelib\.companion\.plots"):
+        show(plot=lambda table: None)
+
+
+def test_options_are_what_json_can_hold(show):
+    with pytest.raises(Invalid, match=r"options: .* what JSON can hold"):
+        show(x="x", y="y", log={"x"})
+
+
+def test_the_same_figure_gives_the_same_bytes(show, folder):
+    show()
     first = {p.name: p.read_bytes() for p in folder.iterdir()}
-    figure, ax = plt.subplots()
-    save(ax, folder)
-    plt.close(figure)
+    np.random.default_rng(0).random()
+    show()
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == first
 
 
-def test_a_figure_that_says_the_same_stays_as_it_is(monkeypatch):
+def test_dots_are_put_aside_in_the_same_way_and_nobody_elses_numbers_change(show, folder):
+    state = np.random.get_state()[1].tolist()  # noqa: NPY002
+    show("dots", TABLE.assign(method="kl"), plots.points.by_method, y="y")
+    first = (folder / "dots.png").read_bytes()
+    show("dots", TABLE.assign(method="kl"), plots.points.by_method, y="y")
+    assert (folder / "dots.png").read_bytes() == first
+    assert np.random.get_state()[1].tolist() == state  # noqa: NPY002
+
+
+def test_a_figure_that_says_the_same_stays_as_it_is(show, folder, monkeypatch):
     """A new commit alone rewrote every note, and left the tree dirty after each run."""
-    folder, told = figures.folder("03_test", "quick"), []
+    told = []
     for commit in ("one", "another"):
         monkeypatch.setattr(figures, "commit", lambda commit=commit: commit)
-        figure, ax = plt.subplots()
-        save(ax, folder)
-        plt.close(figure)
+        show()
         told.append(json.loads((folder / "line.json").read_text()))
     assert told[0] == told[1]
     assert told[1]["commit"] == "one"
 
 
-def test_a_pdf_comes_on_demand(axes, monkeypatch):
-    folder = figures.folder("03_test", "quick")
+def test_a_pdf_comes_on_demand(show, folder, monkeypatch):
     monkeypatch.setenv("VAELIB_PDF", "1")
-    save(axes, folder)
+    show()
     assert (folder / "line.pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_a_logarithmic_axis_is_labelled_in_plain_numbers():
-    figure, ax = plt.subplots()
-    ax.plot([3, 60], [0.02, 3000])
-    ax.set(xscale="log", yscale="log")
-    figures.plain_log(ax.xaxis)
-    figures.plain_log(ax.yaxis)
-    figure.canvas.draw()
-    seen = {float(t.get_text()) for t in ax.get_xticklabels(which="both") if t.get_text()}
-    assert {5, 10, 20, 50} <= seen
-    assert {"0.1", "1", "10", "100", "1000"} <= {t.get_text() for t in ax.get_yticklabels(which="both")}
-    plt.close(figure)
+# What is shown
+
+
+def test_a_figure_is_shown_with_its_caption_and_as_text(show, shown):
+    show()
+    picture, caption = shown
+    assert picture.alt == "A line."
+    assert picture._repr_mimebundle_()[1]["image/png"]["alt"] == "A line."
+    assert caption.data == "**Figure 1.** A line (MNIST, Burgess network, 100 epochs, seeds 0 to 2)."
+
+
+def test_theory_has_no_setting(show, shown):
+    show(of=())
+    assert shown[1].data == "**Figure 1.** A line."
+
+
+def test_a_number_is_the_place_at_which_a_figure_came_first(show, shown):
+    for name in ("a", "b", "a", "c"):
+        show(name)
+    numbers = [re.search(r"\d", caption.data).group() for caption in shown[1::2]]
+    assert numbers == ["1", "2", "1", "3"]
+
+
+def test_a_setting_says_what_differs():
+    said = figures.said(
+        [
+            Experiment(data="mnist5k", network="mlp", epochs=5, seed=0),
+            Experiment(data="fashion_mnist:28", network="burgess", epochs=20, seed=7),
+        ]
+    )
+    assert said == "5,000 MNIST digits and FashionMNIST, MLP and Burgess network, 5 and 20 epochs, seeds 0 and 7"
+    assert figures.said([Experiment(data="sprites:5000", epochs=1)]).startswith("5,000 re-rendered sprites, ")
+    assert figures.said([Experiment(data="sprites:5000", epochs=1)]).endswith(", 1 epoch, seed 0")
+
+
+def test_a_figure_can_be_of_results_studies_and_experiments(show, folder, tiny, store):
+    study = Study({s: Experiment(data=tiny, network="mlp", epochs=1, seed=s) for s in (0, 1)}, names=["seed"])
+    results = study.run(store=store)
+    show("results", of=[results])
+    show("study", of=[study.select(seed=0), study[1]])
+    notes = [json.loads((folder / f"{name}.json").read_text()) for name in ("results", "study")]
+    assert notes[0]["runs"] == notes[1]["runs"] == sorted(results.run_keys)
+    assert notes[0]["setting"] == notes[1]["setting"] == "images of squares, MLP, 1 epoch, seeds 0 and 1"
+    assert notes[0]["parameters"] == notes[1]["parameters"]
+    assert len(Store(store.folder).entries()) == 2
+
+
+# Drawing again
+
+
+def test_a_figure_is_drawn_again_from_its_table(show, folder):
+    show()
+    show("dots", TABLE.assign(method="kl"), plots.points.by_method, y="y")
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    changed, same, without = figures.redraw("quick")
+    assert (changed, len(same), without) == ([], 2, [])
+    (folder / "line.png").unlink()
+    changed, same, _ = figures.redraw("quick", ["03"])
+    assert (changed, same) == ([folder / "line.png"], [folder / "dots.png"])
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+def test_another_table_gives_another_picture(show, folder):
+    show()
+    before = (folder / "line.png").read_bytes()
+    TABLE.assign(y=2 - TABLE["y"]).to_csv(folder / "line.csv", index=False)
+    assert figures.redraw("quick")[0] == [folder / "line.png"]
+    assert (folder / "line.png").read_bytes() != before
+
+
+def test_notes_without_a_plot_are_named(show, folder):
+    show()
+    (folder / "old.json").write_text('{"caption": "Old."}')
+    (folder / "claims.json").write_text("[]")
+    assert figures.redraw("quick")[2] == [folder / "old.json"]
+
+
+def test_what_cannot_be_drawn_again_is_one_sentence(show, folder):
+    with pytest.raises(UserError, match="redraw: there are no figures of quick in "):
+        figures.redraw("quick")
+    show()
+    with pytest.raises(UserError, match="redraw: there are no figures of 04, 05 in "):
+        figures.redraw("quick", ["04", "05"])
+    note = (folder / "line.json").read_text()
+    for name in ("curves.pies", "pies.means", "means"):
+        (folder / "line.json").write_text(note.replace("curves.means", name))
+        with pytest.raises(UserError, match=f"line.json names the plot '{name}', and there is none in"):
+            figures.redraw("quick")
+    (folder / "line.json").write_text(note)
+    (folder / "line.csv").unlink()
+    with pytest.raises(UserError, match=r"redraw: .*line\.csv is not there, and line is drawn from it"):
+        figures.redraw("quick")
+
+
+def test_the_command_says_how_many_it_drew_and_what_it_cannot_draw(show, folder):
+    show()
+    (folder / "line.png").write_bytes(b"another")
+    (folder / "old.json").write_text('{"caption": "Old."}')
+    result = CliRunner().invoke(main, ["figures", "--redraw", "--only", "03"])
+    assert result.exit_code == 0, result.output
+    assert result.output.splitlines() == [
+        "  quick/03_test/line.png",
+        "1 figures drawn; 1 of them are new or look otherwise than before",
+        "1 cannot be drawn, as their json names no plot:",
+        "  quick/03_test/old.json",
+    ]
+    (folder / "line.csv").unlink()
+    result = CliRunner().invoke(main, ["figures", "--redraw"])
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+    assert "line.csv is not there" in result.output
+    result = CliRunner().invoke(main, ["figures", "--redraw", "--refresh"])
+    assert result.output.startswith("Error: redraw: figures are drawn from their own tables; leave out -p")

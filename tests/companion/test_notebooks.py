@@ -44,15 +44,18 @@ def test_a_kernel_talks_through_files_or_ports_without_a_word(run, monkeypatch, 
 
 
 def test_a_figure_is_shown_once(run, tmp_path):
-    source = """import matplotlib.pyplot as plt, pandas as pd
+    source = """import pandas as pd
 from pathlib import Path
-from vaelib.companion import figures
-figure, ax = plt.subplots(figsize=(4, 2))
-figures.save(figure, "a", folder=Path("."), data=pd.DataFrame({"x": [1]}), caption="A.")"""
+from vaelib.companion import figures, plots
+table = pd.DataFrame({"x": [1, 2], "y": [1, 2]})
+figures.show(plots.curves.means, table, "a", folder=Path("."), caption="A.", x="x", y="y")"""
     outcome, outputs = run(source)
     assert outcome.error is None
     assert (tmp_path / "a.png").exists()
-    assert [set(output.data) for output in outputs] == [{"image/png", "text/plain"}]
+    picture, caption = outputs
+    assert set(picture.data) == {"image/png", "text/plain"}
+    assert picture.metadata["image/png"]["alt"] == "A."
+    assert caption.data["text/markdown"] == "**Figure 1.** A."
 
 
 @pytest.mark.parametrize(("failures", "error"), [(2, None), (3, "OSError: the port is taken")])
@@ -97,3 +100,14 @@ def _wait(condition):
             return
         time.sleep(0.1)
     pytest.fail("it took more than 30 seconds")
+
+
+def test_a_kept_notebook_is_folded_where_code_teaches_nothing(tmp_path):
+    """JupyterLab's word for it is made of the tag, which tools and readers see."""
+    folded = new_code_cell("1", metadata={"tags": ["hide-input"], "papermill": {"duration": 1.0}})
+    plain = new_code_cell("2", metadata={"jupyter": {"source_hidden": True}})
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    nbformat.write(new_notebook(cells=[folded, plain], metadata=kernel), tmp_path / "a")
+    notebooks.keep(tmp_path / "a", tmp_path / "b.ipynb")
+    cells = nbformat.read(tmp_path / "b.ipynb", as_version=4).cells
+    assert [cell.metadata for cell in cells] == [{"tags": ["hide-input"], "jupyter": {"source_hidden": True}}, {}]

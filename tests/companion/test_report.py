@@ -1,11 +1,11 @@
 from collections import defaultdict
 from html.parser import HTMLParser
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from vaelib.companion import claims, figures, report, statements
+from vaelib import Experiment
+from vaelib.companion import claims, figures, plots, report, statements
 from vaelib.companion.claims import Claim, Ledger, Setting
 from vaelib.errors import UserError
 
@@ -45,9 +45,10 @@ def saved():
         folder = figures.folder("02_test", "quick")
         for data in ("mnist", "mnist5k"):
             Ledger(folder).record(claim, [0.01, 0.011], setting=Setting(data=data, epochs=100))
-        figure, _ = plt.subplots()
-        figures.save(figure, "a.b", folder=folder, data=pd.DataFrame({"x": [1]}), caption=caption, claims=[claim])
-        plt.close(figure)
+        table, of = pd.DataFrame({"x": [1, 2], "y": [1, 2]}), [Experiment(data="mnist")]
+        figures.show(
+            plots.curves.means, table, "a.b", folder=folder, caption=caption, of=of, claims=[claim], x="x", y="y"
+        )
         return report.write("quick")
 
     return save
@@ -60,6 +61,7 @@ def test_a_report_sets_figures_beside_claims(saved):
     assert text.index("*reduced*") < text.index("| mnist, 100 epochs |") < text.index("*stand-in*")
     assert text.index("*stand-in*") < text.index("| mnist5k, 100 epochs |")
     assert "![Skew against epoch.](02_test/a.b.png)" in text
+    assert "*Skew against epoch.* (MNIST, Burgess network, 10 epochs, seed 0; 1 runs, vaelib" in text
     assert "| thesis/c5 |" in text
     assert f"- thesis/c5: {claims.get('thesis/c5').says}, holds" in text
     (image,) = Page(page.read_text()).images

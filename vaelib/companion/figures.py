@@ -1,12 +1,16 @@
-"""Style, drawing and saving: one function draws on an Axes that it is given, one function saves."""
+"""Figures: :func:`show` draws, keeps and shows one, and :func:`redraw` draws those of a profile again.
 
+How they are drawn is in :mod:`vaelib.companion.plots`; what methods look like everywhere is in :data:`LOOKS`.
+"""
+
+import importlib
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
-from io import BytesIO
+from collections.abc import Callable, Iterable, Sequence
+from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,16 +18,15 @@ import pandas as pd
 import PIL.Image
 import torch
 from IPython import display
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 
 from vaelib import __version__, paths
-from vaelib.errors import Invalid
+from vaelib.companion.statements import unpadded
+from vaelib.errors import Invalid, UserError
 from vaelib.files import holds, write_bytes, write_text
-from vaelib.models.vae import pixels
 from vaelib.provenance import commit
+from vaelib.runs.experiment import Experiment
+from vaelib.runs.study import Results, Study
 
 
 class Look(NamedTuple):
@@ -57,8 +60,36 @@ LOOKS: dict[str, Look] = {
     "hybrid": Look("hybrid", "#0072B2", "-"),
     "relaxed": Look("Gumbel-softmax", "#E69F00", "-"),
     "straight_through": Look("straight-through", "#CC79A7", "-."),
+    "PCA": Look("PCA", "#999999", "-"),
+    "inputs": Look("inputs", "#555555", ":"),
 }
 """How each divergence, each of :data:`vaelib.runs.experiment.COMPARED` and each estimator is drawn."""
+
+
+Made: TypeAlias = Results | Study | Experiment
+"""What a figure can be made of."""
+
+_PLOTS = "vaelib.companion.plots"
+_STYLE = Path(__file__).with_name("vaelib.mplstyle")
+_SHOWN = dict[Path, list[str]]()  # by folder, the figures that this process has shown, in their order
+_UNSEEN = 20  # levels of 255 by which a palette may miss a pixel, and nobody sees it
+_DATA = {
+    "mnist5k": "5,000 MNIST digits",
+    "mnist": "MNIST",
+    "fashion_mnist": "FashionMNIST",
+    "cifar10": "CIFAR-10",
+    "cifar10-jpeg": "JPEG copies of CIFAR-10",
+    "svhn": "SVHN",
+    "celeba": "CelebA",
+    "chairs": "rendered chairs",
+    "dsprites": "dSprites",
+    "sprites": "re-rendered sprites",
+    "mixture": "a mixture of Gaussians",
+    "metabric": "METABRIC",
+    "gse7390": "GSE7390",
+    "simulated_cohort": "simulated patients",
+}
+_NETWORKS = {"burgess": "Burgess network", "mlp": "MLP", "cnc": "CNC network", "x": "X-VAE network"}
 
 
 def use_style() -> None:
@@ -73,128 +104,243 @@ def folder(notebook: str, profile: str) -> Path:
     return place
 
 
-def band(
-    ax: Axes, table: pd.DataFrame, x: str, y: str, *, by: str | None = None, label: str = "{}", **style: Any
-) -> None:
-    """Draw means of `y` against `x` as lines, with bands of one standard deviation over the other columns.
-
-    Parameters
-    ----------
-    ax
-        Where to draw.
-    table
-        A tidy table; rows that share `x` (and `by`) are replicates, such as seeds.
-    x, y
-        Column names.
-    by
-        A column with one line for each of its values.
-    label
-        Label of a line; ``{}`` stands for the value of `by`.
-    style
-        Handed to :meth:`~matplotlib.axes.Axes.plot`.
-    """
-    for value, rows in table.groupby(by) if by else [("", table)]:
-        replicates = rows.groupby(x)[y]
-        mean, sd = replicates.mean(), replicates.std().fillna(0)
-        (line,) = ax.plot(mean.index, mean, label=label.replace("{}", str(value)), **style)
-        ax.fill_between(mean.index, mean - sd, mean + sd, color=line.get_color(), alpha=0.18, linewidth=0)
-
-
-def reference(ax: Axes, value: float, sd: float | None, label: str) -> None:
-    """Draw a paper's value as a grey horizontal line, with its spread where the paper gives one."""
-    ax.axhline(value, color="0.45", linewidth=1, linestyle=":", label=label, zorder=1)
-    if sd:
-        ax.axhspan(value - sd, value + sd, color="0.45", alpha=0.2, linewidth=0, zorder=0)
-
-
-def plain_log(axis: Axis) -> None:
-    """Label a drawn logarithmic axis in plain numbers: at powers of ten, and below three decades at 2 and 5 as well."""
-    low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
-    axis.set_major_formatter("{x:g}")
-    axis.set_minor_formatter("")
-
-
-def images(ax: Axes, samples: torch.Tensor, columns: int) -> None:
-    """Draw images ``(n, channels, height, width)``, bytes or in [0, 1], in a grid of so many columns."""
-    values = pixels(samples.detach().cpu()).numpy()
-    rows = -(-len(values) // columns)
-    padded = np.ones((rows * columns, *values.shape[1:]))
-    padded[: len(values)] = values
-    c, h, w = values.shape[1:]
-    grid = padded.reshape(rows, columns, c, h, w).transpose(0, 3, 1, 4, 2).reshape(rows * h, columns * w, c)
-    ax.imshow(grid.squeeze(-1) if c == 1 else grid, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    ax.set_axis_off()
-
-
-def image_rows(ax: Axes, rows: dict[str, torch.Tensor]) -> None:
-    """Draw rows of images, each ``(n, channels, height, width)``, with their names at the left."""
-    stacked = torch.cat([pixels(row.detach().cpu()) for row in rows.values()])
-    images(ax, stacked, len(stacked) // len(rows))
-    height = stacked.shape[2]
-    for position, name in enumerate(rows):
-        ax.text(-0.3 * height, (position + 0.5) * height, name, ha="right", va="center")
-
-
-def save(
-    figure: Figure,
+def show(
+    plot: Callable[..., Figure],
+    table: pd.DataFrame,
     name: str,
     *,
     folder: Path,
-    data: pd.DataFrame,
     caption: str,
+    of: Iterable[Made] = (),
     claims: Sequence[str] = (),
-    runs: Iterable[str] = (),
-    parameters: dict[str, Any] | None = None,
+    **options: Any,
 ) -> None:
-    """Write a figure as png, the numbers in it as csv, and where it came from as json; show it, and close it.
+    """Draw a table, keep the figure, and show it with its number and caption.
 
-    With ``VAELIB_PDF`` in the environment it is written as pdf as well.
+    The picture (png), the table (csv) and where they come from (json) are written, and with ``VAELIB_PDF`` in the
+    environment a pdf. The same figure gives the same bytes, and one that is there already stays as it is, with the
+    commit and the versions that it was first drawn with. What is drawn is the table as it is read back from the csv, so
+    that :func:`redraw` gives the same picture.
 
-    The same figure gives the same bytes, and one that is there already stays as it is, with the commit and the versions
-    that it was first drawn with.
+    A figure's number is its place in the order in which the notebook first showed its names.
 
     Parameters
     ----------
-    figure
-        What to save.
+    plot
+        A function of a module of :mod:`vaelib.companion.plots`.
+    table
+        All that is drawn.
     name
         File name without its endings.
     folder
         From :func:`folder`.
-    data
-        What is drawn; the figure can be redrawn from it alone.
     caption
-        What is seen, in a sentence.
+        What is seen, in a sentence. Data, network, epochs and seeds are added from `of`.
+    of
+        What the figure was made of: results of studies, studies, or experiments; nothing where it is theory.
     claims
         Ids of the claims that it tests.
-    runs
-        Keys of the runs that it was made of.
-    parameters
-        What the runs have in common.
+    options
+        Handed to `plot`; what JSON can hold.
 
     Raises
     ------
     Invalid
-        If the name is not a file name for any machine, or is the ledger's.
+        If the name is not a file name for any machine, or is the ledger's; if the plot is none of the package's, or an
+        option is not what JSON can hold.
+
+    Examples
+    --------
+    ::
+
+        figures.show(plots.curves.means, results.history, "loss", folder=folder, caption="Loss on test images.",
+                     of=[results], x="epoch", y="test_loss", by="method", names={"test_loss": "loss, nats"})
     """
     if not re.fullmatch(r"(?!claims$)[A-Za-z0-9_.-]+", name):
         raise Invalid("name", name, "of letters, digits, '_', '.' and '-', and not 'claims'")
-    pictures = {"png": {"Software": None}}
-    if os.environ.get("VAELIB_PDF"):
-        pictures["pdf"] = {"CreationDate": None, "Producer": None, "Creator": None}
-    drawn = {"csv": data.to_csv(index=False, float_format="%.6g").encode()}
-    for ending, metadata in pictures.items():
-        figure.savefig(buffer := BytesIO(), format=ending, metadata=metadata)
-        drawn[ending] = buffer.getvalue()
-    plt.close(figure)  # a notebook would draw it twice more to show it
+    dotted, kept, made = _dotted(plot), _json(options), _experiments(of)
+    csv = table.to_csv(index=False, float_format="%.6g")
+    drawn = _drawn(plot, csv, kept)
+    note = {
+        "caption": caption,
+        "setting": said(made.values()),
+        "claims": list(claims),
+        "plot": dotted,
+        "options": kept,
+        "runs": sorted(made),
+        "parameters": _common(made.values()),
+    }
+    _keep(folder / name, drawn | {"csv": csv.encode()}, note)
+    shown = _SHOWN.setdefault(folder, [])
+    if name not in shown:
+        shown.append(name)
+    told = caption.rstrip(".") + (f" ({note['setting']})." if note["setting"] else ".")
     with PIL.Image.open(BytesIO(drawn["png"])) as picture:
-        picture.reduce(2).save(shown := BytesIO(), format="png")
-    display.display(display.Image(shown.getvalue()))  # type: ignore[no-untyped-call]
-    files = {folder / f"{name}.{ending}": content for ending, content in drawn.items()}
-    note = {"caption": caption, "claims": list(claims), "runs": sorted(set(runs)), "parameters": parameters or {}}
+        half = _compact(picture.convert("RGB").reduce(2))
+    display.display(display.Image(half, alt=caption))  # type: ignore[no-untyped-call]
+    display.display(display.Markdown(f"**Figure {shown.index(name) + 1}.** {told}"))  # type: ignore[no-untyped-call]
+
+
+def redraw(profile: str, only: Iterable[str] = ()) -> tuple[list[Path], list[Path], list[Path]]:
+    """Draw the figures of a profile again, each from its csv and json alone; no run, no data and no notebook is needed.
+
+    Parameters
+    ----------
+    profile
+        Folder below the figures.
+    only
+        Beginnings of the names of notebooks.
+
+    Returns
+    -------
+    tuple of list of Path
+        The pictures that are new or other than before, those that are as they were, and the notes that do not say how
+        their figure is drawn.
+
+    Raises
+    ------
+    UserError
+        If there are no figures, a table is missing, or a note names no plot of the package.
+    """
+    place, starts = paths.figures() / profile, tuple(only) or ("",)
+    notes = [
+        note
+        for note in sorted(place.glob("*/*.json"))
+        if note.parent.name.startswith(starts) and note.name != "claims.json"
+    ]
+    if not notes:
+        raise UserError(f"redraw: there are no figures of {', '.join(filter(None, starts)) or profile} in {place}")
+    found: tuple[list[Path], list[Path], list[Path]] = ([], [], [])
+    for note in notes:
+        said = json.loads(note.read_text(encoding="utf-8"))
+        if "plot" not in said:
+            found[2].append(note)
+            continue
+        if not (csv := note.with_suffix(".csv")).exists():
+            raise UserError(f"redraw: {csv} is not there, and {note.stem} is drawn from it")
+        drawn = _drawn(_plot(said["plot"], note), csv.read_text(encoding="utf-8"), said["options"])
+        files = {note.with_suffix(f".{ending}"): content for ending, content in drawn.items()}
+        found[all(holds(file, content) for file, content in files.items())].append(note.with_suffix(".png"))
+        for file, content in files.items():
+            write_bytes(file, content)
+    return found
+
+
+def said(made: Iterable[Experiment]) -> str:
+    """The setting of experiments in words: data, network, epochs and seeds; nothing where there are none.
+
+    Examples
+    --------
+    >>> said([Experiment(data="mnist", epochs=100, seed=seed) for seed in (0, 1, 2)])
+    'MNIST, Burgess network, 100 epochs, seeds 0 to 2'
+    """
+    experiments = list(made)
+    if not experiments:
+        return ""
+    epochs, seeds = ({getattr(e, field) for e in experiments} for field in ("epochs", "seed"))
+    return ", ".join(
+        [
+            " and ".join(dict.fromkeys(_data(e.data) for e in experiments)),
+            " and ".join(dict.fromkeys(_network(e.network.kind) for e in experiments)),
+            f"{_range(epochs)} epoch{'s' if epochs != {1} else ''}",
+            f"seed{'s' if len(seeds) > 1 else ''} {_range(seeds)}",
+        ]
+    )
+
+
+def _data(name: str) -> str:
+    """A data set in words: ``5,000 MNIST digits``."""
+    kind, _, size = unpadded(name).partition(":")
+    if kind in ("folder", "npz"):
+        return "images of " + Path(size).stem
+    return (f"{int(size):,} " if size.isdecimal() else "") + _DATA.get(kind, kind)
+
+
+def _network(kind: str) -> str:
+    return _NETWORKS.get(kind, f"{kind.replace('_', ' ')} network")
+
+
+def _range(numbers: set[int]) -> str:
+    """``3``, ``0 and 5``, ``0 to 2``, ``0, 5 and 9``."""
+    ordered = sorted(numbers)
+    if len(ordered) > 2 and ordered == list(range(ordered[0], ordered[-1] + 1)):
+        return f"{ordered[0]} to {ordered[-1]}"
+    return " and ".join(filter(None, [", ".join(map(str, ordered[:-1])), str(ordered[-1])]))
+
+
+def _experiments(of: Iterable[Made]) -> dict[str, Experiment]:
+    """What a figure was made of, by key."""
+    found: dict[str, Experiment] = {}
+    for thing in of:
+        for one in [thing] if isinstance(thing, Experiment) else thing.values():
+            found[one.key] = one if isinstance(one, Experiment) else Experiment(**one.experiment)
+    return found
+
+
+def _common(made: Iterable[Experiment]) -> dict[str, Any]:
+    """What experiments have in common, as plain values."""
+    whole = [e.canonical(whole=True) for e in made]
+    return {name: value for name, value in whole[0].items() if all(w[name] == value for w in whole)} if whole else {}
+
+
+def _json(options: dict[str, Any]) -> dict[str, Any]:
+    """Options as JSON gives them back."""
+    try:
+        kept: dict[str, Any] = json.loads(json.dumps(options, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise Invalid("options", options, f"what JSON can hold ({error})") from None
+    return kept
+
+
+def _dotted(plot: Callable[..., Figure]) -> str:
+    """The name of a plot below :mod:`vaelib.companion.plots`."""
+    module, _, name = f"{plot.__module__}.{plot.__qualname__}".removeprefix(f"{_PLOTS}.").partition(".")
+    if not plot.__module__.startswith(f"{_PLOTS}.") or "." in name:
+        raise Invalid("plot", plot.__qualname__, f"a function of a module of {_PLOTS}")
+    return f"{module}.{name}"
+
+
+def _plot(name: str, note: Path) -> Callable[..., Figure]:
+    """The plot with a name."""
+    module, _, function = name.partition(".")
+    try:
+        plot: Callable[..., Figure] = getattr(importlib.import_module(f"{_PLOTS}.{module}"), function)
+    except (ModuleNotFoundError, AttributeError):
+        raise UserError(f"redraw: {note} names the plot {name!r}, and there is none in {_PLOTS}") from None
+    return plot
+
+
+def _drawn(plot: Callable[..., Figure], csv: str, options: dict[str, Any]) -> dict[str, bytes]:
+    """The picture of a table, and with ``VAELIB_PDF`` in the environment a pdf, by their endings."""
+    with plt.style.context(["default", _STYLE]):
+        figure = plot(pd.read_csv(StringIO(csv)), **options)
+        drawn = {"png": _bytes(figure, "png", {"Software": None})}
+        if os.environ.get("VAELIB_PDF"):
+            drawn["pdf"] = _bytes(figure, "pdf", {"CreationDate": None, "Producer": None, "Creator": None})
+        plt.close(figure)  # a notebook would draw it twice more to show it
+    with PIL.Image.open(BytesIO(drawn["png"])) as picture:
+        return drawn | {"png": _compact(picture.convert("RGB"))}
+
+
+def _bytes(figure: Figure, ending: str, metadata: dict[str, None]) -> bytes:
+    figure.savefig(buffer := BytesIO(), format=ending, metadata=metadata)
+    return buffer.getvalue()
+
+
+def _compact(picture: PIL.Image.Image) -> bytes:
+    """A picture as png: with a palette where nobody sees it, which takes a third of the bytes."""
+    few = picture.quantize(256, method=PIL.Image.Quantize.MAXCOVERAGE, dither=PIL.Image.Dither.NONE)
+    off = np.abs(np.asarray(picture, dtype=int) - np.asarray(few.convert("RGB"), dtype=int)).max()
+    kept = few if off <= _UNSEEN else picture
+    kept.save(buffer := BytesIO(), format="png", optimize=True)
+    return buffer.getvalue()
+
+
+def _keep(stem: Path, drawn: dict[str, bytes], note: dict[str, Any]) -> None:
+    """Write a figure's files, unless those that are there say the same."""
+    files = {stem.parent / f"{stem.name}.{ending}": content for ending, content in drawn.items()}
     origin = {"vaelib": __version__, "commit": commit(), "torch": torch.__version__}
-    told = folder / f"{name}.json"
+    told = stem.parent / f"{stem.name}.json"
     if not (all(holds(file, content) for file, content in files.items()) and _says(told, note, origin)):
         write_text(told, json.dumps(note | origin, indent=1, ensure_ascii=False) + "\n")
         for file, content in files.items():

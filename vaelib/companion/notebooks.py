@@ -317,7 +317,7 @@ def keep(output: Path, notebook: Path) -> None:
     """Put an executed copy in a notebook's place, for it to be committed.
 
     What differs from run to run goes: metadata of papermill and widgets, times, and what was written to stderr; and
-    the cell that says where the results go.
+    the cell that says where the results go. Cells tagged ``hide-input`` are folded where JupyterLab opens them.
     """
     executed = json.loads(output.read_text(encoding="utf-8"))
     executed["cells"] = [c for c in executed["cells"] if "injected-parameters" not in c["metadata"].get("tags", [])]
@@ -326,7 +326,10 @@ def keep(output: Path, notebook: Path) -> None:
         executed["metadata"].pop(transient, None)
     executed["metadata"]["language_info"] = {"name": "python"}
     for cell in executed["cells"]:
-        cell["metadata"] = {name: cell["metadata"][name] for name in ("tags",) if cell["metadata"].get(name)}
+        tags = cell["metadata"].get("tags", [])
+        cell["metadata"] = {"tags": tags} if tags else {}
+        if "hide-input" in tags:
+            cell["metadata"]["jupyter"] = {"source_hidden": True}
         if cell["cell_type"] == "code":
             count = cell["execution_count"] = next(counts)
             cell["outputs"] = [o for o in cell["outputs"] if o.get("name") != "stderr" and not _is_widget(o)]

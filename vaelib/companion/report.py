@@ -54,6 +54,7 @@ def _figure(note_file: Path) -> str:
     caption = _literal(note["caption"])
     made = f"{len(note['runs'])} runs, vaelib {note['vaelib']}"
     made += f", commit {note['commit'][:12]}" if note["commit"] else ""
+    made = "; ".join(filter(None, [_literal(note.get("setting", "")), made]))
     tested = [f"- {_literal(f'{c.id}: {c.says}, {c.stated}')}" for c in map(claims.get, note["claims"])]
     image = f"![{caption}]({quote(f'{picture.parent.name}/{picture.name}')})"
     return "\n".join([image, "", f"*{caption}* ({made})", "", *tested]).rstrip()
