@@ -93,7 +93,7 @@ def main(networks: tuple[str, ...], seeds: int, epochs: int, no_training: bool) 
     """Train the pairs and write their table."""
     pairs = study(list(networks), seeds, epochs)
     if not no_training:
-        pairs.run(weights=False)
+        pairs.run()
     found = table(pairs)
     found.to_csv(Path(__file__).with_suffix(".csv"), index=False, float_format="%.5g")
     click.echo(found.to_string(index=False, float_format="%.4g"))
