@@ -12,17 +12,18 @@ import pytest
 import zmq
 from nbformat.v4 import new_code_cell, new_notebook
 
-from vaelib.companion import notebooks
+from vaelib.companion import kernels, processes
 
 
 @pytest.fixture
 def run(tmp_path):
     """Execute a notebook of one cell: how that went, and the outputs of the cell."""
+    processes.prepare()  # before a test moves the folder of temporary files
 
     def run(source):
         file, copy = tmp_path / "01_test.ipynb", tmp_path / "copy.ipynb"
         nbformat.write(new_notebook(cells=[new_code_cell(source)]), file)
-        outcome = notebooks.run(file, {}, copy)
+        outcome = kernels.run(file, {}, copy)
         return outcome, nbformat.read(copy, as_version=4).cells[-1].outputs if copy.exists() else []
 
     return run
@@ -34,8 +35,8 @@ def test_a_kernel_talks_through_files_or_ports_without_a_word(run, monkeypatch, 
     with tempfile.TemporaryDirectory() as place, monkeypatch.context() as patch:
         (temporary := Path(place, folder)).mkdir()
         patch.setattr(zmq, "has", lambda what, has=zmq.has: has(what) and (files or what != "ipc"))
-        patch.setattr(notebooks.tempfile, "gettempdir", lambda: str(temporary))
-        assert (notebooks._Kernel().transport == "ipc") == (files and folder == "short")
+        patch.setattr(kernels.tempfile, "gettempdir", lambda: str(temporary))
+        assert (kernels.Kernel().transport == "ipc") == (files and folder == "short")
         outcome, outputs = run("import os, torch; print(torch.get_num_threads(), os.getcwd())")
         assert not list(temporary.iterdir()), "what it talked through is gone"
     assert outcome.error is None
@@ -57,7 +58,7 @@ figures.save(figure, "a", folder=Path("."), data=pd.DataFrame({"x": [1]}), capti
 
 @pytest.mark.parametrize(("failures", "error"), [(2, None), (3, "OSError: the port is taken")])
 def test_a_kernel_that_does_not_start_is_tried_again(run, monkeypatch, failures, error):
-    start, tries = notebooks._Kernel.start_kernel, []
+    start, tries = kernels.Kernel.start_kernel, []
 
     async def clash(self, **options):
         tries.append(1)
@@ -65,7 +66,7 @@ def test_a_kernel_that_does_not_start_is_tried_again(run, monkeypatch, failures,
             raise OSError("the port is taken")
         await start(self, **options)
 
-    monkeypatch.setattr(notebooks._Kernel, "start_kernel", clash)
+    monkeypatch.setattr(kernels.Kernel, "start_kernel", clash)
     assert run("1")[0].error == error
     assert len(tries) == 3
 
@@ -81,8 +82,8 @@ def test_a_kernel_ends_with_the_process_that_wanted_it(tmp_path):
     file = tmp_path / "01_test.ipynb"
     nbformat.write(new_notebook(cells=[new_code_cell(cell)]), file)
     script = f"""from pathlib import Path
-from vaelib.companion import notebooks
-notebooks.run(Path({str(file)!r}), {{}}, Path({str(tmp_path / "copy.ipynb")!r}))"""
+from vaelib.companion import kernels, processes
+kernels.run(Path({str(file)!r}), {{}}, Path({str(tmp_path / "copy.ipynb")!r}))"""
     process = subprocess.Popen([sys.executable, "-c", script])
     _wait(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
     pid = int((tmp_path / "pid").read_text())
