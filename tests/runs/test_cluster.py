@@ -56,18 +56,24 @@ plan.train([("01_squares", file, {})], shard=(int(sys.argv[2]), 3), workers=1)
 """
 
 
-@pytest.fixture
-def project(tiny, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def folder(squares, tmp_path_factory):
     """A project with one notebook that plans a study of a few short runs."""
-    cells = {"parameters": PARAMETERS.format(tiny), "imports": IMPORTS, "study": STUDY}
+    cells = {"parameters": PARAMETERS.format(squares), "imports": IMPORTS, "study": STUDY}
     tagged = [new_code_cell(source, metadata={"tags": [tag]}) for tag, source in cells.items()]
-    folder = tmp_path / "project" / "notebooks"
+    folder = tmp_path_factory.mktemp("project") / "notebooks"
     (folder / "profiles").mkdir(parents=True)
     (folder / "profiles" / "quick.yaml").write_text("{}")
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(new_notebook(cells=tagged, metadata=kernel), folder / "01_squares.ipynb")
-    monkeypatch.setattr(paths, "project", lambda: folder.parent)
     return folder.parent
+
+
+@pytest.fixture
+def project(folder, monkeypatch):
+    """It is the project of the test."""
+    monkeypatch.setattr(paths, "project", lambda: folder)
+    return folder
 
 
 def start(script, *arguments):
@@ -80,11 +86,13 @@ def call(*arguments, store=None):
     assert result.exit_code == 0, result.output
 
 
-@pytest.fixture
-def undisturbed(project, tmp_path):
+@pytest.fixture(scope="module")
+def undisturbed(folder, tmp_path_factory):
     """The entries that one process leaves."""
-    store = tmp_path / "undisturbed"
-    call("train", "--workers", "1", store=store)
+    store = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "project", lambda: folder)
+        call("train", "--workers", "1", store=store)
     return Store(store).entries()
 
 
