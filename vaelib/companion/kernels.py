@@ -43,7 +43,8 @@ class Forked(Kernel):
 
     async def _async_launch_kernel(self, kernel_cmd: list[str], **options: Any) -> None:
         provisioner: Any = self.provisioner
-        process = processes.start(_serve, self.connection_file, options["env"])
+        arguments = kernel_cmd[kernel_cmd.index("ipykernel_launcher") + 1 :]
+        process = processes.start(_serve, arguments, options["env"])
         provisioner.process, provisioner.pid = _Process(process), process.pid
 
 
@@ -66,17 +67,24 @@ class _Process:
 
     def send_signal(self, number: int) -> None:
         """Send a signal to it, and to what it has started."""
-        os.killpg(self._process.pid or 0, number)
+        assert self._process.pid is not None
+        os.killpg(self._process.pid, number)
+
+    def kill(self) -> None:
+        """End it where it does not lead a group yet."""
+        self._process.kill()
+
+    terminate = kill
 
 
-def _serve(file: str, environment: Mapping[str, str]) -> None:
-    """Be a kernel."""
+def _serve(arguments: list[str], environment: Mapping[str, str]) -> None:
+    """Be a kernel that was to be started with these arguments."""
     from ipykernel.kernelapp import IPKernelApp
 
     os.environ.clear()
     os.environ.update(environment)
     try:
-        IPKernelApp.launch_instance(["-f", file], parent_handle=os.getppid())
+        IPKernelApp.launch_instance(arguments, parent_handle=os.getppid())
     finally:
         atexit._run_exitfuncs()  # which processes of multiprocessing leave out
 
