@@ -1,12 +1,14 @@
 """One run of a notebook: papermill, and the kernel that it talks to."""
 
 import atexit
+import multiprocessing
 import os
 import re
 import tempfile
 import time
-from collections.abc import Mapping
-from multiprocessing.process import BaseProcess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,7 +22,6 @@ from vaelib.companion import processes
 from vaelib.companion.notebooks import Outcome
 
 _STARTS = 3  # how often a kernel is started before it is given up
-_PATIENCE = 60  # seconds for one to start
 
 
 class Kernel(AsyncKernelManager):
@@ -38,23 +39,23 @@ class Kernel(AsyncKernelManager):
         """Do nothing: to be shut down begins with this, and an idle kernel calls it an error."""
 
 
-class Forked(Kernel):
-    """A kernel that is forked from a process which has imported what it needs: it is there at once."""
-
-    async def _async_launch_kernel(self, kernel_cmd: list[str], **options: Any) -> None:
-        provisioner: Any = self.provisioner
-        arguments = kernel_cmd[kernel_cmd.index("ipykernel_launcher") + 1 :]
-        process = processes.start(_serve, arguments, options["env"])
-        provisioner.process, provisioner.pid = _Process(process), process.pid
-
-
-class _Process:
-    """A process of multiprocessing, as jupyter_client takes one of subprocess."""
+class Waiting:
+    """A process that becomes a kernel when it is told what with; jupyter_client takes it for one of subprocess."""
 
     stdin = stdout = stderr = None
 
-    def __init__(self, process: BaseProcess):
-        self._process = process
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("fork")
+        receiver, self._sender = context.Pipe(duplex=False)
+        self._process = context.Process(target=_serve, args=(receiver,))
+        self._process.start()
+        receiver.close()
+        assert self._process.pid is not None
+        self.pid: int = self._process.pid
+
+    def begin(self, arguments: list[str], environment: Mapping[str, str]) -> None:
+        """Be a kernel with these arguments from now on, in the folder that this process is in."""
+        self._sender.send((arguments, dict(environment), os.getcwd()))
 
     def poll(self) -> int | None:
         """Its exit code once it has ended."""
@@ -67,29 +68,56 @@ class _Process:
 
     def send_signal(self, number: int) -> None:
         """Send a signal to it, and to what it has started."""
-        assert self._process.pid is not None
-        os.killpg(self._process.pid, number)
+        os.killpg(self.pid, number)
 
     def kill(self) -> None:
-        """End it where it does not lead a group yet."""
+        """End it."""
         self._process.kill()
 
     terminate = kill
 
 
-def _serve(arguments: list[str], environment: Mapping[str, str]) -> None:
-    """Be a kernel that was to be started with these arguments."""
+@contextmanager
+def waiting() -> Iterator[Waiting | None]:
+    """A kernel's process, forked from this one while it is young, with all that it has imported; where that is safe."""
+    if not processes.FORKED:
+        yield None
+        return
+    kernel = Waiting()
+    try:
+        yield kernel
+    finally:
+        kernel.kill()
+
+
+def _serve(receiver: Connection) -> None:
+    """Wait for what a kernel is started with, and be it."""
     from ipykernel.kernelapp import IPKernelApp
 
+    processes.lead()
+    arguments, environment, folder = receiver.recv()
     os.environ.clear()
     os.environ.update(environment)
+    os.chdir(folder)
     try:
         IPKernelApp.launch_instance(arguments, parent_handle=os.getppid())
     finally:
         atexit._run_exitfuncs()  # which processes of multiprocessing leave out
 
 
-def run(notebook: Path, parameters: Mapping[str, Any], output: Path) -> Outcome:
+def _forked(process: Waiting) -> type[Kernel]:
+    """A kernel whose process is there already."""
+
+    class Forked(Kernel):
+        async def _async_launch_kernel(self, kernel_cmd: list[str], **options: Any) -> None:
+            provisioner: Any = self.provisioner
+            process.begin(kernel_cmd[kernel_cmd.index("ipykernel_launcher") + 1 :], options["env"])
+            provisioner.process, provisioner.pid = process, process.pid
+
+    return Forked
+
+
+def run(notebook: Path, parameters: Mapping[str, Any], output: Path, process: Waiting | None = None) -> Outcome:
     """Execute a notebook into `output`, which holds what was done so far when a cell fails.
 
     Parameters
@@ -98,6 +126,8 @@ def run(notebook: Path, parameters: Mapping[str, Any], output: Path) -> Outcome:
         What to execute, and what to inject.
     output
         The executed copy.
+    process
+        What the kernel runs in; it is started anew where there is none, or the first did not come up.
     """
     # One thread: several kernels do not get into each other's way, and give the same bits.
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -112,7 +142,7 @@ def run(notebook: Path, parameters: Mapping[str, Any], output: Path) -> Outcome:
                 cwd=notebook.parent,
                 kernel_name="python3",
                 progress_bar=False,
-                kernel_manager_class=Forked if start == 1 and processes.FORKED else Kernel,
+                kernel_manager_class=_forked(process) if process and start == 1 else Kernel,
                 on_notebook_start=lambda notebook: ready.append(notebook),
             )
         except PapermillExecutionError as failure:

@@ -271,10 +271,12 @@ def _execute(
     sender: Connection, notebook: Path, parameters: dict[str, Any], output: Path, environment: dict[str, str]
 ) -> None:
     """Execute a notebook in a process of its own, and send how that went."""
-    os.environ.update(environment)
-    from vaelib.companion.kernels import run
+    from vaelib.companion import kernels
 
-    sender.send(run(notebook, parameters, output))
+    with kernels.waiting() as kernel:
+        processes.lead()
+        os.environ.update(environment)
+        sender.send(kernels.run(notebook, parameters, output, kernel))
 
 
 def keep(output: Path, notebook: Path) -> None:

@@ -28,21 +28,20 @@ def prepare() -> None:
 
 
 def start(function: Callable[..., None], *arguments: Any) -> BaseProcess:
-    """Call a function in a process that does not hear Ctrl-C, and is killed with all that it has started at our end."""
+    """Call a function in a process of its own, whose first act, but for forking, should be to :func:`lead`."""
     prepare()
-    process: BaseProcess = CONTEXT.Process(target=_led, args=(function, *arguments))
+    process: BaseProcess = CONTEXT.Process(target=function, args=arguments)
     with execution.spawning():
         process.start()
     return process
 
 
-def _led(function: Callable[..., None], *arguments: Any) -> None:
-    """Call a function in the first process of a group."""
+def lead() -> None:
+    """Make this process the first of a group that does not hear Ctrl-C, and is killed when the parent is gone."""
     if hasattr(os, "setsid"):
         os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    function(*arguments)
 
 
 def _end_with_parent() -> None:
