@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -160,6 +161,17 @@ cli.main(["figures", "--only", "03"])
     assert said == "stopped: what was finished is stored; the same command goes on from there\n"
     _, left = psutil.wait_procs(started, timeout=20)
     assert not left
+
+
+def test_the_notebook_that_took_longest_is_the_first(project, tmp_path):
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    for stem, seconds in (("a", 1.0), ("b", 3.0), ("c", None)):
+        metadata = {"papermill": {"duration": seconds}}
+        (folder / f"{stem}.ipynb").write_text(json.dumps({"metadata": metadata}))
+    work = [notebooks.Work(stem, project / "notebooks" / "01_good.ipynb", {}) for stem in "abcd"]
+    done = [outcome.output.stem for outcome in notebooks.run_all(work, folder, 1)]
+    assert done == ["c", "d", "b", "a"], "those that nothing is known of come before"
 
 
 def test_a_notebook_whose_process_is_killed_is_named_and_the_others_go_on(project):

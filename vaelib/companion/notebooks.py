@@ -4,6 +4,7 @@ import ast
 import difflib
 import itertools
 import json
+import math
 import os
 import re
 import time
@@ -241,9 +242,10 @@ class Drawing(Shown):
 def run_all(work: Sequence[Work], folder: Path, jobs: int) -> Generator[Outcome]:
     """Execute notebooks into a folder, so many at a time, and show how many are done; outcomes come as they are ready.
 
-    Each runs in a process of its own, which is killed with all that it has started where the iterator is closed or this
-    process is interrupted.
+    Those that took longest the last time are the first. Each runs in a process of its own, which is killed with all
+    that it has started where the iterator is closed or this process is interrupted.
     """
+    work = sorted(work, key=lambda one: _took(folder / f"{one.name}.ipynb"), reverse=True)
     left, running = deque(work), dict[Connection, tuple[BaseProcess, Outcome]]()
     with Drawing(work) as drawing:
         try:
@@ -265,6 +267,14 @@ def run_all(work: Sequence[Work], folder: Path, jobs: int) -> Generator[Outcome]
         finally:
             for process, _ in running.values():
                 process.kill()
+
+
+def _took(copy: Path) -> float:
+    """The seconds in which an executed copy was made; infinite where there is none that says it."""
+    try:
+        return float(json.loads(copy.read_text(encoding="utf-8"))["metadata"]["papermill"]["duration"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def _execute(
