@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ def figures(
     import joblib
     from tqdm.auto import tqdm
 
-    from vaelib.companion import claims, notebooks, plan, report
+    from vaelib.companion import claims, notebooks, plan, processes, report
 
     if refresh and (parameters or profile != "quick"):
         raise UserError("refresh: notebooks are kept with their default parameters; leave out -p and --profile")
@@ -93,15 +93,17 @@ def figures(
     before, copies = report.findings(place), notebooks.copies(place)
     if pdf:
         os.environ["VAELIB_PDF"] = "1"
+    processes.prepare()
     plan.train(work, notebooks.order(profile))
     click.echo(f"running {len(work)} notebooks; figures go to {paths.figures() / place}, executed copies to {copies}")
     failed = 0
-    for outcome in notebooks.run_all(work, copies, jobs or joblib.cpu_count()):
-        state = f"FAILED in {outcome.error}" if outcome.error else "done"
-        tqdm.write(f"  {outcome.output.stem:<28} {outcome.seconds:6.0f} s  {state}")
-        failed += outcome.error is not None
-        if refresh and not outcome.error and outcome.parameters.keys() == {"profile"}:
-            notebooks.keep(outcome.output, paths.project() / "notebooks" / outcome.output.name)
+    with closing(notebooks.run_all(work, copies, jobs or joblib.cpu_count())) as outcomes:
+        for outcome in outcomes:
+            state = f"FAILED in {outcome.error}" if outcome.error else "done"
+            tqdm.write(f"  {outcome.output.stem:<28} {outcome.seconds:6.0f} s  {state}")
+            failed += outcome.error is not None
+            if refresh and not outcome.error and outcome.parameters.keys() == {"profile"}:
+                notebooks.keep(outcome.output, paths.project() / "notebooks" / outcome.output.name)
     if found := report.records(place):
         _, page = report.write(place)
         click.echo(f"verdicts: {claims.summary([*chain(*found.values())])} {page}")
