@@ -146,7 +146,7 @@ def run(notebook: Path, parameters: Mapping[str, Any], output: Path, process: Wa
                 on_notebook_start=lambda notebook: ready.append(notebook),
             )
         except PapermillExecutionError as failure:
-            message = re.sub(r"\[[0-9;]*m", "", failure.evalue).strip().splitlines()
+            message = re.sub(r"\x1b\[[0-9;]*m", "", failure.evalue).strip().splitlines()
             error = f"cell {failure.exec_count}: {failure.ename}: {message[-1] if message else ''}"
         except Exception as failure:  # a dead kernel, a full disk: the other notebooks go on
             if not ready and start < _STARTS:
