@@ -25,7 +25,7 @@ test: unit notebooks ## unit tests, then every notebook against its committed ou
 
 # One thread a process: scikit-learn and torch spin when they get into each other's way.
 unit: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 # From an empty store, so that the numbers are measured anew, and away from the committed figures.
 notebooks: $(READY)

@@ -1,4 +1,5 @@
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -26,15 +27,21 @@ def store(tmp_path):
     return Store(tmp_path / "runs")
 
 
-@pytest.fixture
-def tiny(tmp_path):
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory):
     """A data set small enough to train on in a test: 200 images of bright squares, as the name of a file of arrays."""
     generator = torch.Generator().manual_seed(0)
     images = torch.zeros(240, 1, 32, 32, dtype=torch.uint8)
     for image, (x, y, size) in zip(images, torch.randint(4, 16, (240, 3), generator=generator).tolist()):
         image[0, y : y + size, x : x + size] = 255
-    file = tmp_path / "squares.npz"
+    file = tmp_path_factory.mktemp("squares") / "squares.npz"
     np.savez(file, train=images[:200].numpy(), test=images[200:].numpy())
     name = f"npz:{file}"
     assert data.load(name).shape == (1, 32, 32)
     return name
+
+
+@pytest.fixture
+def tiny(squares, tmp_path):
+    """The same in a file of the test's own."""
+    return f"npz:{shutil.copy(squares.removeprefix('npz:'), tmp_path)}"

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -126,11 +127,12 @@ def test_a_second_run_writes_nothing_and_a_changed_finding_is_named(project):
     assert "theory/5, 01_good: refuted (was holds in all trials)" in changed.output
 
 
-def test_ctrl_c_ends_notebooks_and_their_kernels_with_one_sentence(project):
+@pytest.mark.parametrize("when", ["kernels start", "a cell runs"])
+def test_ctrl_c_ends_notebooks_and_their_kernels_with_one_sentence(project, when):
     (project / "notebooks" / "03_long.ipynb").write_text(
         (project / "notebooks" / "01_good.ipynb")
         .read_text()
-        .replace("from vaelib import paths", "import time; time.sleep(600)", 1)
+        .replace("from vaelib import paths", "import time; open('reached', 'x'); time.sleep(600)", 1)
     )
     script = f"""from pathlib import Path
 from vaelib import cli, paths
@@ -146,19 +148,40 @@ cli.main(["figures", "--only", "03"])
     )
     lines = iter(process.stdout.readline, "")
     assert any("running 1 notebooks" in line for line in lines)
-    time.sleep(4)  # in its cell, or on its way there
+    if when == "a cell runs":
+        deadline = time.monotonic() + 60
+        while not (project / "notebooks" / "reached").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+    assert (project / "notebooks" / "reached").exists() == (when == "a cell runs")
+    started = psutil.Process(process.pid).children(recursive=True)
+    assert len(started) >= (4 if when == "a cell runs" else 1), "what kernels are forked from, and then two more"
     os.killpg(process.pid, signal.SIGINT)
     said = process.stdout.read()
     assert process.wait(30) == 130
-    assert "stopped: what was finished is stored; the same command goes on from there" in said
-    assert "Traceback" not in said
-    for _ in range(100):
-        if not (
-            left := [p for p in psutil.process_iter(["cmdline"]) if str(project) in " ".join(p.info["cmdline"] or [])]
-        ):
-            break
-        time.sleep(0.1)
+    assert said == "stopped: what was finished is stored; the same command goes on from there\n"
+    _, left = psutil.wait_procs(started, timeout=20)
     assert not left
+
+
+def test_the_notebook_that_took_longest_is_the_first(project, tmp_path):
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    for stem, seconds in (("a", 1.0), ("b", 3.0), ("c", None)):
+        metadata = {"papermill": {"duration": seconds}}
+        (folder / f"{stem}.ipynb").write_text(json.dumps({"metadata": metadata}))
+    work = [notebooks.Work(stem, project / "notebooks" / "01_good.ipynb", {}) for stem in "abcd"]
+    done = [outcome.output.stem for outcome in notebooks.run_all(work, folder, 1)]
+    assert done == ["c", "d", "b", "a"], "those that nothing is known of come before"
+
+
+def test_a_notebook_whose_process_is_killed_is_named_and_the_others_go_on(project):
+    file = project / "notebooks" / "02_bad.ipynb"
+    kill = "import multiprocessing as mp, os, time; os.kill(mp.parent_process().pid, 9); time.sleep(600)"
+    file.write_text(file.read_text().replace("x = 1", kill))
+    result = call("figures")
+    assert result.exit_code == 1
+    assert [line.split()[0] for line in result.output.splitlines() if line.endswith(" s  done")] == ["01_good"]
+    assert "FAILED in its process was killed" in result.output
 
 
 def test_a_profile_can_run_a_notebook_again_with_other_parameters(project):

@@ -81,7 +81,7 @@ FULL = [
     RELAXED,
     ob.Information((3, 7), 0.1, "aggregate"),
     Adam(1e-3, 1e-4, 1e-5),
-    Experiment("mnist", md.MLP(30), md.Gaussian(3), "gaussian", ob.Bound("mmd"), Adam(1e-3), 3, 32, 7),
+    Experiment("mnist", md.MLP(30), md.Gaussian(3), "gaussian", ob.Bound("mmd"), Adam(1e-3), 3, 32, 7, "bf16"),
 ]
 """A member of every kind, whose fields are all other than by default; and the parts that have no kind."""
 

@@ -1,4 +1,4 @@
-"""The command line: ``vaelib train | figures | data | runs | report``."""
+"""The command line: ``vaelib check | claims | train | figures | data | runs | report``."""
 
 import json
 import logging
@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,12 @@ from vaelib.errors import Invalid, TimeUp, UserError
 _PATIENCE = 20  # seconds for a scheduler to answer
 
 
+class _NoAnswer(click.ClickException):
+    """What is wrong with a question: 0 to 3 are answers."""
+
+    exit_code = 4
+
+
 class _Plain(click.Group):
     """Commands that show what a user can mend as one sentence; anything else is a defect, and shows its traceback."""
 
@@ -35,7 +41,8 @@ class _Plain(click.Group):
             click.echo(f"stopped: {said}; the same command goes on from there", err=True)
             ctx.exit(130)
         except (UserError, OSError, yaml.YAMLError) as error:
-            raise click.ClickException(" ".join(str(error).split())) from error
+            sentence = " ".join(str(error).split())
+            raise (_NoAnswer if ctx.invoked_subcommand == "check" else click.ClickException)(sentence) from error
 
 
 @click.group(cls=_Plain, context_settings={"help_option_names": ["-h", "--help"]})
@@ -83,7 +90,7 @@ def figures(
     import joblib
     from tqdm.auto import tqdm
 
-    from vaelib.companion import claims, notebooks, plan, report
+    from vaelib.companion import claims, notebooks, plan, processes, report
 
     if refresh and (parameters or profile != "quick"):
         raise UserError("refresh: notebooks are kept with their default parameters; leave out -p and --profile")
@@ -93,15 +100,17 @@ def figures(
             click.echo(f"{name} is not a parameter of {', '.join(stems)}")
     place = work[0].parameters["profile"]
     before, copies = report.findings(place), notebooks.copies(place)
+    processes.prepare()
     plan.train(work, notebooks.order(profile))
     click.echo(f"running {len(work)} notebooks; figures go to {paths.figures() / place}, executed copies to {copies}")
     failed = 0
-    for outcome in notebooks.run_all(work, copies, jobs or joblib.cpu_count()):
-        state = f"FAILED in {outcome.error}" if outcome.error else "done"
-        tqdm.write(f"  {outcome.output.stem:<28} {outcome.seconds:6.0f} s  {state}")
-        failed += outcome.error is not None
-        if refresh and not outcome.error and outcome.parameters.keys() == {"profile"}:
-            notebooks.keep(outcome.output, paths.project() / "notebooks" / outcome.output.name)
+    with closing(notebooks.run_all(work, copies, jobs or joblib.cpu_count())) as outcomes:
+        for outcome in outcomes:
+            state = f"FAILED in {outcome.error}" if outcome.error else "done"
+            tqdm.write(f"  {outcome.output.stem:<28} {outcome.seconds:6.0f} s  {state}")
+            failed += outcome.error is not None
+            if refresh and not outcome.error and outcome.parameters.keys() == {"profile"}:
+                notebooks.keep(outcome.output, paths.project() / "notebooks" / outcome.output.name)
     if found := report.records(place):
         _, page = report.write(place)
         click.echo(f"verdicts: {claims.summary([*chain(*found.values())])} {page}")
@@ -201,6 +210,54 @@ def _cluster(address: str | None) -> Iterator[None]:
         there = len(client.nthreads())  # type: ignore[no-untyped-call]
         click.echo(f"cluster: {there} workers now, and more may come")
         yield
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, metavar="CLAIM... [--measured NUMBER...]")
+@click.option("--paper", help="Only claims of this paper.")
+@click.option("--measured", is_flag=True, help="Judge the numbers that stand among the arguments, one a seed.")
+@click.option("--run", is_flag=True, help="Train what the claims need at the papers' scale, and draw its notebooks.")
+@click.option("--json", "machine", is_flag=True, help="For machines.")
+@click.pass_context
+def check(
+    context: click.Context, arguments: tuple[str, ...], paper: str | None, measured: bool, run: bool, machine: bool
+) -> None:
+    """Does a claim hold? CLAIM is an id or a pattern, such as 'avae/t3/*'.
+
+    Ends with 0 if it agrees, 1 if it disagrees, 2 if it is undecided, and 3 if it cannot be measured here; of several
+    claims a disagreement counts first, then a doubt. What cannot be asked ends with 4.
+    """
+    from vaelib.companion import check
+
+    numbers = [float(a) for a in arguments if check.is_number(a)] if measured else []
+    chosen = check.matching([a for a in arguments if not (measured and check.is_number(a))] or ["*"], paper)
+    if measured:
+        if len(chosen) != 1 or not numbers:
+            raise UserError("measured: give one claim, and after --measured one number or more")
+        verdict = check.own(chosen[0], numbers)
+        click.echo(json.dumps(verdict.model_dump(mode="json")) if machine else check.told_own(chosen[0], verdict))
+        context.exit(check.code(verdict))
+    if run:
+        check.run(chosen)
+    answers = check.answer(chosen)
+    if machine:
+        click.echo(json.dumps(check.as_json(answers), indent=1, ensure_ascii=False))
+    else:
+        click.echo("\n\n".join(map(check.told, answers)))
+        if len(answers) == 1 and not run:
+            click.echo(check.outlook(answers[0]))
+    codes = {one.code for one in answers}
+    context.exit(next(code for code in check.URGENT if code in codes))
+
+
+@main.command(name="claims")
+@click.argument("words", nargs=-1)
+def claims_(words: tuple[str, ...]) -> None:
+    """List the claims that all WORDS occur in, or all claims."""
+    from vaelib.companion import check
+
+    for claim in check.search(words):
+        click.echo(f"{claim.id:<32} {claim.says}: {claim.stated}")
 
 
 @main.command(name="report")

@@ -131,33 +131,28 @@ def test_a_file_of_an_older_version_is_one_sentence(tmp_path):
 
 
 RECORDS = """
-import sys
+import multiprocessing, sys
 from vaelib.companion import claims
-ledger, own = claims.Ledger(sys.argv[1]), claims.ids()[int(sys.argv[2]) :: 3][:20]
-print("ready", flush=True)
-sys.stdin.readline()
-for claim in own:
-    ledger.record(claim, [1.0])
+
+def record(number, start):
+    ledger, own = claims.Ledger(sys.argv[1]), claims.ids()[number::3][:20]
+    start.wait()
+    for claim in own:
+        ledger.record(claim, [1.0])
+
+fork = multiprocessing.get_context("fork")
+start = fork.Barrier(3)
+processes = [fork.Process(target=record, args=(number, start)) for number in range(3)]
+for process in processes:
+    process.start()
+for process in processes:
+    process.join()
+sys.exit([process.exitcode for process in processes] != [0, 0, 0])
 """
 
 
 def test_processes_that_record_at_a_time_keep_every_record(tmp_path):
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", RECORDS, tmp_path, str(number)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(3)
-    ]
-    assert [process.stdout.readline() for process in processes] == ["ready\n"] * 3
-    for process in processes:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    for process in processes:
-        process.communicate()
-    assert [process.returncode for process in processes] == [0, 0, 0]
+    subprocess.run([sys.executable, "-c", RECORDS, tmp_path], check=True)
     assert sorted(r.claim for r in Ledger(tmp_path).records()) == sorted(claims.ids()[:60])
 
 

@@ -1,7 +1,4 @@
 import os
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -12,17 +9,18 @@ import pytest
 import zmq
 from nbformat.v4 import new_code_cell, new_notebook
 
-from vaelib.companion import notebooks
+from vaelib.companion import kernels, notebooks, processes
 
 
 @pytest.fixture
 def run(tmp_path):
     """Execute a notebook of one cell: how that went, and the outputs of the cell."""
 
-    def run(source):
-        file, copy = tmp_path / "01_test.ipynb", tmp_path / "copy.ipynb"
+    def run(source, aside=False):
+        file, copy = tmp_path / "01_test.ipynb", tmp_path / "copy" / "01_test.ipynb"
         nbformat.write(new_notebook(cells=[new_code_cell(source)]), file)
-        outcome = notebooks.run(file, {}, copy)
+        work = notebooks.Work("01_test", file, {})
+        (outcome,) = notebooks.run_all([work], copy.parent, 1) if aside else [kernels.run(file, {}, copy)]
         return outcome, nbformat.read(copy, as_version=4).cells[-1].outputs if copy.exists() else []
 
     return run
@@ -34,8 +32,8 @@ def test_a_kernel_talks_through_files_or_ports_without_a_word(run, monkeypatch, 
     with tempfile.TemporaryDirectory() as place, monkeypatch.context() as patch:
         (temporary := Path(place, folder)).mkdir()
         patch.setattr(zmq, "has", lambda what, has=zmq.has: has(what) and (files or what != "ipc"))
-        patch.setattr(notebooks.tempfile, "gettempdir", lambda: str(temporary))
-        assert (notebooks._Kernel().transport == "ipc") == (files and folder == "short")
+        patch.setattr(kernels.tempfile, "gettempdir", lambda: str(temporary))
+        assert (kernels.Kernel().transport == "ipc") == (files and folder == "short")
         outcome, outputs = run("import os, torch; print(torch.get_num_threads(), os.getcwd())")
         assert not list(temporary.iterdir()), "what it talked through is gone"
     assert outcome.error is None
@@ -49,7 +47,7 @@ from pathlib import Path
 from vaelib.companion import figures, plots
 table = pd.DataFrame({"x": [1, 2], "y": [1, 2]})
 figures.show(plots.curves.means, table, "a", folder=Path("."), caption="A.", x="x", y="y")"""
-    outcome, outputs = run(source)
+    outcome, outputs = run(source, aside=True)
     assert outcome.error is None
     assert (tmp_path / "a.png").exists()
     picture, caption = outputs
@@ -60,7 +58,7 @@ figures.show(plots.curves.means, table, "a", folder=Path("."), caption="A.", x="
 
 @pytest.mark.parametrize(("failures", "error"), [(2, None), (3, "OSError: the port is taken")])
 def test_a_kernel_that_does_not_start_is_tried_again(run, monkeypatch, failures, error):
-    start, tries = notebooks._Kernel.start_kernel, []
+    start, tries = kernels.Kernel.start_kernel, []
 
     async def clash(self, **options):
         tries.append(1)
@@ -68,13 +66,29 @@ def test_a_kernel_that_does_not_start_is_tried_again(run, monkeypatch, failures,
             raise OSError("the port is taken")
         await start(self, **options)
 
-    monkeypatch.setattr(notebooks._Kernel, "start_kernel", clash)
+    monkeypatch.setattr(kernels.Kernel, "start_kernel", clash)
     assert run("1")[0].error == error
     assert len(tries) == 3
 
 
+def test_in_the_place_of_a_forked_kernel_that_does_not_come_up_there_is_one_of_its_own(tmp_path):
+    file, copy = tmp_path / "01_test.ipynb", tmp_path / "copy.ipynb"
+    cell = "import multiprocessing; print(multiprocessing.parent_process())"
+    nbformat.write(new_notebook(cells=[new_code_cell(cell)]), file)
+    process = processes.start(_with_a_dead_kernel, file, copy)
+    process.join()
+    assert process.exitcode == 0
+    assert nbformat.read(copy, as_version=4).cells[-1].outputs[0].text == "None\n"
+
+
+def _with_a_dead_kernel(file, copy):
+    with kernels.waiting() as kernel:
+        kernel.kill()
+        assert kernels.run(file, {}, copy, kernel).error is None
+
+
 def test_a_kernel_that_dies_in_a_cell_is_not_started_again(run, tmp_path):
-    outcome, _ = run("import os; open('started', 'a').write('x'); os._exit(1)")
+    outcome, _ = run("import os; open('started', 'a').write('x'); os._exit(1)", aside=True)
     assert outcome.error.startswith("DeadKernelError: ")
     assert (tmp_path / "started").read_text() == "x"
 
@@ -83,14 +97,12 @@ def test_a_kernel_ends_with_the_process_that_wanted_it(tmp_path):
     cell = "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)"
     file = tmp_path / "01_test.ipynb"
     nbformat.write(new_notebook(cells=[new_code_cell(cell)]), file)
-    script = f"""from pathlib import Path
-from vaelib.companion import notebooks
-notebooks.run(Path({str(file)!r}), {{}}, Path({str(tmp_path / "copy.ipynb")!r}))"""
-    process = subprocess.Popen([sys.executable, "-c", script])
+    _, sender = processes.CONTEXT.Pipe(duplex=False)
+    process = processes.start(notebooks._execute, sender, file, {}, tmp_path / "copy.ipynb", dict(os.environ))
     _wait(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
     pid = int((tmp_path / "pid").read_text())
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     _wait(lambda: not psutil.pid_exists(pid))
 
 

@@ -98,7 +98,7 @@ RUNS = {name: BASE.replace(objective=objective) for name, objective in OBJECTIVE
 def measured(folder: Path) -> dict[str, dict[str, float]]:
     """What training saw and what the test set shows of every run."""
     torch.set_num_threads(1)
-    results = Study(RUNS, names=["strategy"]).run(store=Store(folder), weights=False)
+    results = Study(RUNS, names=["strategy"]).run(store=Store(folder), weights=False, workers=1)
     names = ("train_loss", "test_loss", "test_rate", "test_reconstruction", "skew")
     return {run: {n: e.metrics[n] for n in names if n in e.metrics} for (run,), e in results.items()}
 

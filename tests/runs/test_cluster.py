@@ -41,33 +41,48 @@ STUDY = """base = Experiment(data=squares, network=MLP(32), epochs=epochs, batch
 study = Study({s: base.replace(seed=s) for s in range(count)}, names=["seed"], observe=[Errors(at=(3,))])
 """
 
-# In processes of their own: the command line in a project of the test's, and a shard without what the command imports.
+# In processes of their own: the command line in a project of the test's, and shards without what the command imports.
 TRAIN = """import sys
 from pathlib import Path
 from vaelib import cli, paths
 paths.project = lambda: Path(sys.argv[1])
 cli.main(["train", *sys.argv[2:]])
 """
-SHARD = """import sys
+SHARDS = """import multiprocessing, sys
 from pathlib import Path
 from vaelib.companion import plan
-file = Path(sys.argv[1], "notebooks", "01_squares.ipynb")
-plan.train([("01_squares", file, {})], shard=(int(sys.argv[2]), 3), workers=1)
+
+def train(k):
+    file = Path(sys.argv[1], "notebooks", "01_squares.ipynb")
+    plan.train([("01_squares", file, {})], shard=(k, 3), workers=1)
+
+shards = [multiprocessing.get_context("fork").Process(target=train, args=(k,)) for k in (1, 2, 3)]
+for shard in shards:
+    shard.start()
+for shard in shards:
+    shard.join()
+sys.exit([shard.exitcode for shard in shards] != [0, 0, 0])
 """
 
 
-@pytest.fixture
-def project(tiny, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def folder(squares, tmp_path_factory):
     """A project with one notebook that plans a study of a few short runs."""
-    cells = {"parameters": PARAMETERS.format(tiny), "imports": IMPORTS, "study": STUDY}
+    cells = {"parameters": PARAMETERS.format(squares), "imports": IMPORTS, "study": STUDY}
     tagged = [new_code_cell(source, metadata={"tags": [tag]}) for tag, source in cells.items()]
-    folder = tmp_path / "project" / "notebooks"
+    folder = tmp_path_factory.mktemp("project") / "notebooks"
     (folder / "profiles").mkdir(parents=True)
     (folder / "profiles" / "quick.yaml").write_text("{}")
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(new_notebook(cells=tagged, metadata=kernel), folder / "01_squares.ipynb")
-    monkeypatch.setattr(paths, "project", lambda: folder.parent)
     return folder.parent
+
+
+@pytest.fixture
+def project(folder, monkeypatch):
+    """It is the project of the test."""
+    monkeypatch.setattr(paths, "project", lambda: folder)
+    return folder
 
 
 def start(script, *arguments):
@@ -80,11 +95,13 @@ def call(*arguments, store=None):
     assert result.exit_code == 0, result.output
 
 
-@pytest.fixture
-def undisturbed(project, tmp_path):
+@pytest.fixture(scope="module")
+def undisturbed(folder, tmp_path_factory):
     """The entries that one process leaves."""
-    store = tmp_path / "undisturbed"
-    call("train", "--workers", "1", store=store)
+    store = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "project", lambda: folder)
+        call("train", "--workers", "1", store=store)
     return Store(store).entries()
 
 
@@ -264,9 +281,9 @@ def test_a_scheduler_that_does_not_answer_is_one_sentence(project, monkeypatch):
 
 
 def test_shards_leave_what_one_process_does(project, undisturbed, tmp_path):
-    shards = [start(SHARD, project, k) for k in (1, 2, 3)]
-    said = [shard.communicate(timeout=120)[0] for shard in shards]
-    assert [shard.returncode for shard in shards] == [0, 0, 0], said
+    shards = start(SHARDS, project)
+    said, _ = shards.communicate(timeout=120)
+    assert shards.returncode == 0, said
     same(Store().entries(), undisturbed)
 
     for k in "123":  # machines that share nothing, with fewer runs to do

@@ -10,6 +10,7 @@ import torch
 
 from vaelib import (
     CNC,
+    MLP,
     Adam,
     Bound,
     DualGeometricJS,
@@ -42,7 +43,7 @@ NAMES = ("start", "seed")
 @pytest.fixture
 def some(tiny):
     def make(observe=(), **changes):
-        base = Experiment(data=tiny, network="mlp", epochs=3, batch_size=32, optimiser=Adam(1e-3)).replace(**changes)
+        base = Experiment(data=tiny, network=MLP(32), epochs=3, batch_size=32, optimiser=Adam(1e-3)).replace(**changes)
         objectives = {start: Bound(DualGeometricJS(Learned(start, 1e-3))) for start in (0.1, 0.9)}
         runs = {(a, s): base.replace(objective=o, seed=s) for a, o in objectives.items() for s in (0, 1)}
         return Study(runs, names=NAMES, observe=observe)
@@ -353,11 +354,11 @@ from vaelib import *
 from vaelib.measures import Landscape
 
 def study(data):
-    base = Experiment(data=data, network="mlp", objective=Bound(GeometricJS(Learned())), epochs=12, batch_size=40)
+    base = Experiment(data=data, network=MLP(32), objective=Bound(GeometricJS(Learned())), epochs=12, batch_size=40)
     return Study({s: base.replace(seed=s) for s in range(3)}, names=["seed"], observe=[Landscape(points=3)])
 
 if __name__ == "__main__":
-    study(sys.argv[1]).run(store=Store(sys.argv[2]), workers=2, checkpoint_every=2)
+    study(sys.argv[1]).run(store=Store(sys.argv[2]), workers=1, checkpoint_every=2)
 """
 
 

@@ -34,6 +34,7 @@ __all__ = [
     "mean_sd",
     "paper_table",
     "schema",
+    "setting_in_words",
     "summary",
     "verdict_table",
 ]
@@ -175,7 +176,7 @@ def summary(records: Sequence[Record]) -> str:
 
 def paper_table(claims: Iterable[str]) -> pd.DataFrame:
     """What the papers state, where, and in which setting as far as they say: one row a claim."""
-    rows = [(c.says, c.stated, c.where, _setting(c)) for c in map(get, claims)]
+    rows = [(c.says, c.stated, c.where, setting_in_words(c)) for c in map(get, claims)]
     columns = ["statement", "paper", "where", "paper's setting"]
     return pd.DataFrame(rows, index=pd.Index(claims, name="claim"), columns=columns)
 
@@ -223,7 +224,8 @@ def _robust(claim: Claim, record: Record, verdict: Verdict) -> str:
     return f"{wider}; {verdict.units} {record.unit}s decide" if verdict.units else wider
 
 
-def _setting(claim: Claim) -> str:
+def setting_in_words(claim: Claim) -> str:
+    """The paper's setting, and what it does not state."""
     unstated = [f"not stated: {', '.join(claim.unstated)}"] if claim.unstated else []
     return ", ".join(filter(None, [_said(claim.setting, *Setting.model_fields), *unstated]))
 

@@ -92,11 +92,6 @@ _DATA = {
 _NETWORKS = {"burgess": "Burgess network", "mlp": "MLP", "cnc": "CNC network", "x": "X-VAE network"}
 
 
-def use_style() -> None:
-    """Set the style of all figures."""
-    plt.style.use(Path(__file__).with_name("vaelib.mplstyle"))
-
-
 def folder(notebook: str, profile: str) -> Path:
     """Where the results of a notebook go, made if it is not there: ``figures/<profile>/<notebook>``."""
     place = paths.figures() / profile / notebook

@@ -4,33 +4,30 @@ import ast
 import difflib
 import itertools
 import json
+import math
 import os
 import re
-import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
-from uuid import uuid4
 
-import joblib
-import papermill
 import yaml
-import zmq
-from jupyter_client.manager import AsyncKernelManager
-from papermill.exceptions import PapermillExecutionError
 from tqdm.auto import tqdm
 
 from vaelib import paths
+from vaelib.companion import processes
 from vaelib.errors import Invalid, UserError
 from vaelib.files import write_text
 from vaelib.runs import execution
 from vaelib.runs.progress import Shown
 
-_STARTS = 3  # how often a kernel is started before it is given up
 _TYPES: dict[str, set[type]] = {"str": {str}, "int": {int}, "float": {int, float}, "bool": {bool}, "list": {list}}
 
 
@@ -137,11 +134,24 @@ def lacking(work: Iterable[Work], name: str) -> list[str]:
     return [one.name for one in work if name not in _declared(one.notebook)]
 
 
+class _Declared(NamedTuple):
+    """What a notebook declares of a parameter: the name of its type, and its default."""
+
+    kind: str
+    default: Any
+
+
 @cache
-def _declared(notebook: Path) -> dict[str, dict[str, str]]:
-    """What a notebook's cell tagged ``parameters`` declares: types and defaults by name."""
-    declared: dict[str, dict[str, str]] = papermill.inspect_notebook(notebook)
-    return declared
+def _declared(notebook: Path) -> dict[str, _Declared]:
+    """The parameters that a notebook declares, ``name: type = default`` in the cell tagged ``parameters``, by name."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    tagged = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    lines = [line for source in tagged for line in ast.parse(source).body if isinstance(line, ast.AnnAssign)]
+    return {
+        ast.unparse(line.target): _Declared(ast.unparse(line.annotation), ast.literal_eval(line.value))
+        for line in lines
+        if line.value is not None
+    }
 
 
 def checked(notebook: Path, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,8 +175,7 @@ def checked(notebook: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
         if name not in _declared(notebook):
             raise Invalid("parameter", name, f"one that {notebook.stem} declares")
-        declared = _declared(notebook)[name]
-        kind, default = declared["inferred_type_name"], ast.literal_eval(declared["default"])
+        kind, default = _declared(notebook)[name]
         converted = _read(value) if isinstance(value, str) and kind != "str" else value
         if not _fits(converted, kind, default):
             raise Invalid(f"{notebook.stem}.{name}", value, f"of type {kind}, like {default!r}")
@@ -207,70 +216,6 @@ class Outcome:
     error: str | None = None
 
 
-class _Kernel(AsyncKernelManager):
-    """A kernel that is talked to through files where the platform can, and through encrypted ports elsewhere."""
-
-    def __init__(self, **options: Any):
-        super().__init__(**options)
-        file = str(Path(tempfile.gettempdir(), f"vaelib-{uuid4().hex[:16]}.json"))
-        if zmq.has("ipc") and len(file) < zmq.IPC_PATH_MAX_LEN - 2:  # the others beside it are called NAME-ipc-1
-            self.transport, self.connection_file = "ipc", file
-        elif zmq.has("curve"):
-            self.transport_encryption = "auto"
-
-    async def _async_interrupt_kernel(self) -> None:
-        """Do nothing: to be shut down begins with this, and an idle kernel calls it an error."""
-
-
-def run(
-    notebook: Path,
-    parameters: Mapping[str, Any],
-    output: Path,
-    environment: Mapping[str, str] = MappingProxyType({}),
-    parent: int | None = None,
-) -> Outcome:
-    """Execute a notebook into `output`, which holds what was done so far when a cell fails.
-
-    Parameters
-    ----------
-    notebook, parameters
-        What to execute, and what to inject.
-    output
-        The executed copy.
-    environment
-        Variables that the kernel gets beside those of this process.
-    parent
-        The process that this one is a worker of, if it is.
-    """
-    if parent is not None:
-        execution.serve(parent)
-    # One thread: several kernels do not get into each other's way, and give the same bits.
-    os.environ.update({**environment, "OMP_NUM_THREADS": "1"})
-    output.parent.mkdir(parents=True, exist_ok=True)
-    started, error, ready = time.perf_counter(), None, list[Any]()
-    for start in range(1, _STARTS + 1):
-        try:
-            papermill.execute_notebook(
-                notebook,
-                output,
-                parameters=dict(parameters),
-                cwd=notebook.parent,
-                kernel_name="python3",
-                progress_bar=False,
-                kernel_manager_class=_Kernel,
-                on_notebook_start=lambda notebook: ready.append(notebook),
-            )
-        except PapermillExecutionError as failure:
-            message = re.sub(r"\x1b\[[0-9;]*m", "", failure.evalue).strip().splitlines()
-            error = f"cell {failure.exec_count}: {failure.ename}: {message[-1] if message else ''}"
-        except Exception as failure:  # a dead kernel, a full disk: the other notebooks go on
-            if not ready and start < _STARTS:
-                continue
-            error = f"{type(failure).__name__}: {failure}"
-        break
-    return Outcome(output, parameters, time.perf_counter() - started, error)
-
-
 class Drawing(Shown):
     """How many runs of notebooks are done."""
 
@@ -294,23 +239,54 @@ class Drawing(Shown):
         return f"{next(iter(self._left), '')} {self._all - len(self._left)}/{self._all}{left}"
 
 
-def run_all(work: Sequence[Work], folder: Path, jobs: int) -> Iterator[Outcome]:
+def run_all(work: Sequence[Work], folder: Path, jobs: int) -> Generator[Outcome]:
     """Execute notebooks into a folder, so many at a time, and show how many are done; outcomes come as they are ready.
 
-    They run in workers, also where it is one at a time: when this process is interrupted, joblib ends these with all
-    that they have started.
+    Those that took longest the last time are the first. Each runs in a process of its own, which is killed with all
+    that it has started where the iterator is closed or this process is interrupted.
     """
-    more = dict(os.environ), os.getpid()  # a worker may be older than the variables
-    calls = [joblib.delayed(run)(*one[1:], folder / f"{one.name}.ipynb", *more) for one in work]
-    workers = joblib.Parallel(
-        max(jobs, 2), backend="loky", batch_size=1, pre_dispatch=jobs, return_as="generator_unordered"
-    )
-    with execution.spawning():
-        outcomes = workers(calls)
+    work = sorted(work, key=lambda one: _took(folder / f"{one.name}.ipynb"), reverse=True)
+    left, running = deque(work), dict[Connection, tuple[BaseProcess, Outcome]]()
     with Drawing(work) as drawing:
-        for outcome in outcomes:
-            drawing.finish(outcome.output.stem)
-            yield outcome
+        try:
+            while left or running:
+                while left and len(running) < jobs:
+                    name, notebook, parameters = left.popleft()
+                    killed = Outcome(folder / f"{name}.ipynb", parameters, 0, "its process was killed")
+                    receiver, sender = processes.CONTEXT.Pipe(duplex=False)
+                    given = sender, notebook, parameters, killed.output, dict(os.environ)
+                    with execution.spawning(), sender:
+                        running[receiver] = processes.start(_execute, *given), killed
+                for ready in wait([*running]):
+                    receiver = next(one for one in running if one is ready)
+                    _, outcome = running.pop(receiver)
+                    with receiver, suppress(EOFError):
+                        outcome = receiver.recv()
+                    drawing.finish(outcome.output.stem)
+                    yield outcome
+        finally:
+            for process, _ in running.values():
+                process.kill()
+
+
+def _took(copy: Path) -> float:
+    """The seconds in which an executed copy was made; infinite where there is none that says it."""
+    try:
+        return float(json.loads(copy.read_text(encoding="utf-8"))["metadata"]["papermill"]["duration"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return math.inf
+
+
+def _execute(
+    sender: Connection, notebook: Path, parameters: dict[str, Any], output: Path, environment: dict[str, str]
+) -> None:
+    """Execute a notebook in a process of its own, and send how that went."""
+    from vaelib.companion import kernels
+
+    with kernels.waiting() as kernel:
+        processes.lead()
+        os.environ.update(environment)
+        sender.send(kernels.run(notebook, parameters, output, kernel))
 
 
 def keep(output: Path, notebook: Path) -> None:

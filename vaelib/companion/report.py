@@ -60,6 +60,23 @@ def _figure(note_file: Path) -> str:
     return "\n".join([image, "", f"*{caption}* ({made})", "", *tested]).rstrip()
 
 
+def profiles() -> list[str]:
+    """The profiles of which notebooks have recorded something, trials apart."""
+    return sorted({file.parents[1].name for file in paths.figures().glob("*/*/claims.json")})
+
+
+def pictures(folder: Path, record: Record) -> tuple[Path, ...]:
+    """The figures of a notebook's folder that test a record's claim on its runs."""
+    notes = {file: json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json"))}
+    shown = [
+        file.with_suffix(".png")
+        for file, note in notes.items()
+        if isinstance(note, dict) and record.claim in note["claims"]
+        if not (note["runs"] and record.runs) or {*note["runs"]} & {*record.runs}
+    ]
+    return tuple(picture for picture in shown if picture.exists())
+
+
 def records(profile: str) -> dict[Path, list[Record]]:
     """What notebooks have recorded in the folder of a profile, by their own folders."""
     files = sorted((paths.figures() / profile).glob("*/claims.json"))

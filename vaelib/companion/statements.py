@@ -261,7 +261,8 @@ def get(claim: str) -> Claim:
 @cache
 def _book() -> dict[str, Claim]:
     file = resources.files("vaelib.companion").joinpath("claims.yaml")
-    return {claim.id: claim for claim in _claims(yaml.safe_load(file.read_text(encoding="utf-8")))}
+    quick = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as quick, where it was compiled
+    return {claim.id: claim for claim in _claims(yaml.load(file.read_text(encoding="utf-8"), quick))}
 
 
 def _claims(book: Mapping[str, Any]) -> Iterator[Claim]:

@@ -1,6 +1,7 @@
 """The variational auto-encoder: an encoder, a decoder, a latent and a likelihood."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,8 @@ from torch.distributions import Distribution
 
 from vaelib.divergences import Noise
 from vaelib.models.latents import LatentModule
+
+Precision = Literal["fp32", "bf16"]
 
 
 class VAE(nn.Module):
@@ -23,6 +26,9 @@ class VAE(nn.Module):
         Turns the encoder's numbers into a posterior.
     likelihood
         Turns the decoder's numbers into a distribution of samples.
+    precision
+        Of the products in the bodies while they are trained. With ``"bf16"`` they are computed in bfloat16 where
+        PyTorch's autocast deems it safe; parameters, distributions, losses and evaluation stay in float32.
     """
 
     def __init__(
@@ -31,9 +37,10 @@ class VAE(nn.Module):
         decoder: nn.Module,
         latent: LatentModule,
         likelihood: Callable[[Tensor], Distribution],
+        precision: Precision = "fp32",
     ):
         super().__init__()
-        self.encoder, self.decoder, self.latent = encoder, decoder, latent
+        self.encoder, self.decoder, self.latent, self.precision = encoder, decoder, latent, precision
         self._likelihood = likelihood
 
     @property
@@ -53,11 +60,26 @@ class VAE(nn.Module):
 
     def posterior(self, x: Tensor, noise: Noise | None = None) -> Distribution:
         """q(z|x) of batch shape ``(n,)`` for samples ``(n, *shape)`` in [0, 1]."""
-        return self.latent.posterior(_run(self.encoder, "encoder", x, noise))
+        return self.latent.posterior(self._run("encoder", x, noise))
 
     def likelihood(self, z: Tensor, noise: Noise | None = None) -> Distribution:
         """p(x|z) of batch shape ``(n,)`` for codes ``(n, code)``; its ``log_prob`` is in nats an image."""
-        return self._likelihood(_run(self.decoder, "decoder", z, noise))
+        return self._likelihood(self._run("decoder", z, noise))
+
+    def _run(self, side: str, x: Tensor, noise: Noise | None) -> Tensor:
+        """A body's outputs; one that is random gets its share of the noise, all first draws first as the codes are."""
+        body = self.encoder if side == "encoder" else self.decoder
+        own = {
+            name.removeprefix(f"{side}."): numbers.transpose(0, 1).flatten(0, 1)
+            for name, numbers in (noise or {}).items()
+            if name.startswith(f"{side}.")
+        }
+        inputs = (x, own) if own else (x,)
+        if self.precision == "fp32" or not self.training:
+            outputs: Tensor = body(*inputs)
+            return outputs
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return body(*inputs).to(x.dtype)  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
@@ -68,17 +90,6 @@ class VAE(nn.Module):
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """The means of p(x|z) for n codes drawn from the prior: ``(n, *shape)``, on the generator's device."""
         return self.likelihood(self.latent.draw(self.prior, self.latent.noise(n, generator))).mean
-
-
-def _run(body: nn.Module, side: str, x: Tensor, noise: Noise | None) -> Tensor:
-    """A body's outputs; one that is random gets its share of the noise, all first draws first as the codes are."""
-    own = {
-        name.removeprefix(f"{side}."): numbers.transpose(0, 1).flatten(0, 1)
-        for name, numbers in (noise or {}).items()
-        if name.startswith(f"{side}.")
-    }
-    outputs: Tensor = body(x, own) if own else body(x)
-    return outputs
 
 
 def distortion_of(likelihood: Distribution, x: Tensor, draws: int) -> Tensor:

@@ -82,8 +82,8 @@ def write(file: Path, members: Mapping[str, bytes]) -> None:
         read(draft)
 
 
-def read(file: Path) -> dict[str, bytes]:
-    """The members of a bundle, each compared with its checksum.
+def read(file: Path, wanted: Callable[[str], bool] = lambda name: True) -> dict[str, bytes]:
+    """The members of a bundle, or those whose names are wanted, each compared with its checksum.
 
     Raises
     ------
@@ -97,10 +97,10 @@ def read(file: Path) -> dict[str, bytes]:
             raise ValueError(f"it holds {strange[0]!r}, which is not allowed, or twice")
         if sum(info.file_size for info in archive.infolist()) > room(file.stat().st_size):
             raise ValueError("it would unpack to absurdly much")
-        members = {name: _unpacked(archive, name) for name in [_MANIFEST, *names]}
-        sums = json.loads(members.pop(_MANIFEST))
-        for name in sorted({*sums, *members}):
-            if name not in members or _sum(members[name]) != sums.get(name):
+        sums = json.loads(_unpacked(archive, _MANIFEST))
+        members = {name: _unpacked(archive, name) for name in names if name != _MANIFEST and wanted(name)}
+        for name in sorted({*sums, *names} - {_MANIFEST}):
+            if name not in names or name not in sums or (name in members and _sum(members[name]) != sums[name]):
                 raise ValueError(f"its member {name!r} is missing, or not what the manifest says")
     return members
 

@@ -295,7 +295,7 @@ class _Run:
             found = pd.concat([earlier, found.assign(epoch=epoch)], ignore_index=True)
         self.seen[observer.key] = found
 
-    def finish(self, trainee: Trainee, store: Store, options: Options, stack: int) -> None:
+    def finish(self, trainee: Trainee, store: Store, options: Options, **how: Any) -> None:
         """Store the run: the last row of the history, and what is measured once, at the end."""
         history = pd.DataFrame(self.history)
         q, p = measures.posterior(trainee.vae, self.inputs), trainee.vae.prior
@@ -311,12 +311,12 @@ class _Run:
             self.experiment.canonical(),
             history=history,
             metrics=metrics,
-            provenance=self._provenance(options, stack),
+            provenance=self._provenance(options) | how,
             observations={**self.kept, **self.seen},
             weights=weights,
         )
 
-    def _provenance(self, options: Options, stack: int) -> dict[str, Any]:
+    def _provenance(self, options: Options) -> dict[str, Any]:
         cuda = options.device.startswith("cuda")
         name = torch.cuda.get_device_name(options.device) if cuda else platform.machine()
         return {
@@ -326,7 +326,6 @@ class _Run:
             "python": platform.python_version(),
             "device": f"{options.device} ({name})",
             "threads": options.threads,
-            "stack": stack,
             "seconds": self.seconds,
             "data": self.data.fingerprint,
             "images": len(self.data.train),
@@ -347,6 +346,7 @@ def _train(group: list[_Run], store: Store, options: Options) -> bool:
         epochs=first.epochs,
         optimiser=first.optimiser,
         device=options.device,
+        compiled=training.pays(first.epochs * len(group[0].data.train), first.precision, options.device),
     )
     saved = [None if options.force else Checkpoint.read(store.checkpoint(run.experiment.key)) for run in group]
     found = [checkpoint for checkpoint in saved if checkpoint is not None]
@@ -371,7 +371,7 @@ def _train(group: list[_Run], store: Store, options: Options) -> bool:
         if late:
             return False
     for k, run in enumerate(group):
-        run.finish(process.member(k), store, options, len(group))
+        run.finish(process.member(k), store, options, stack=len(group), compiled=process.compiled)
     return True
 
 

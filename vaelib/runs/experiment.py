@@ -10,6 +10,7 @@ from vaelib.data import Block, Dataset
 from vaelib.divergences import MMD, DualGeometricJS, ForwardKL, GeometricJS, Learned
 from vaelib.models import VAE, BernoulliLikelihood, Burgess, Gaussian, Latent, Likelihood, Network, initialise
 from vaelib.models.networks import Shape
+from vaelib.models.vae import Precision
 from vaelib.objectives import Bound, Objective, Site, Trainee
 from vaelib.parts import Count, Part
 from vaelib.training import Adam, generator
@@ -30,6 +31,9 @@ class Experiment(Part):
         Passes over the training samples, and samples in a step.
     seed
         Decides the start, the order of the samples and all noise; runs of the same seed share them.
+    precision
+        Of the networks while they are trained: ``"fp32"``, or ``"bf16"``, which is faster where the processor has
+        units for it, and slower where it has not. All else, and all that is measured, is in float32.
 
     Raises
     ------
@@ -53,6 +57,7 @@ class Experiment(Part):
     epochs: Count = 10
     batch_size: Count = 64
     seed: Annotated[int, Field(ge=0, le=2**31)] = 0
+    precision: Precision = "fp32"
 
     tensors = ("seed",)
 
@@ -83,7 +88,7 @@ class Experiment(Part):
         encoder = self.network.encoder(shape, latent.outputs, site.sizes)
         wide = (shape[0] * self.likelihood.numbers, *shape[1:])
         decoder = self.network.decoder(wide, latent.code, site.sizes)
-        vae = VAE(encoder, decoder, latent, partial(self.likelihood.of, blocks=blocks))
+        vae = VAE(encoder, decoder, latent, partial(self.likelihood.of, blocks=blocks), self.precision)
         initialise(vae, site.generator("start"))
         return Trainee(vae, self.objective.build(site))
 

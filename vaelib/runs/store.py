@@ -112,8 +112,7 @@ class Entry:
         return self.file.stem
 
     def _load(self, name: str) -> dict[str, Any]:
-        members = bundle.read(self.file)
-        return bundle.unpack({n: members[n] for n in members if Path(n).stem == name})
+        return bundle.unpack(bundle.read(self.file, lambda member: Path(member).stem == name))
 
     def weights(self) -> dict[str, Tensor]:
         """The trained weights by name.

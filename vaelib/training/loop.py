@@ -17,6 +17,7 @@ from vaelib.models import pixels
 from vaelib.objectives import Terms, Trainee
 from vaelib.parts import NotNegative, Part
 from vaelib.training.machine import generator, keep_freed_memory
+from vaelib.training.program import Program, program
 from vaelib.training.stack import Stack
 
 State = dict[str, Tensor]
@@ -26,6 +27,15 @@ BLOCK = 64
 the host, short enough that the noise of a block is small. Noise is drawn by the block, so this number is a part of the
 random stream: to change it is to change every run, and to raise the store's ``SCHEMA``.
 """
+
+
+PAYS = {"fp32": 2_000_000, "bf16": 500_000}
+"""Images after which a compiled step has paid for its compilation on a CPU, by precision (``benchmarks/``)."""
+
+
+def pays(images: int, precision: str, device: str) -> bool:
+    """Whether a run over so many images in all is to be compiled: always the same for the same run."""
+    return device == "cpu" and images >= PAYS[precision]
 
 
 class NonFiniteLoss(UserError):
@@ -83,6 +93,8 @@ class Training:
         How.
     device
         Where to train.
+    compiled
+        Whether the steps of a whole batch are one compiled program, see :func:`pays`; a stack's are not.
     """
 
     def __init__(
@@ -95,6 +107,7 @@ class Training:
         epochs: int,
         optimiser: Adam,
         device: torch.device | str = "cpu",
+        compiled: bool = False,
     ):
         keep_freed_memory()
         self.device, self.seeds, self.batch_size, self.epochs = torch.device(device), seeds, batch_size, epochs
@@ -107,6 +120,8 @@ class Training:
         else:
             self._trainee = Stack(self._members)
             self.trainee = self._trainee.stacked
+        self._programs: dict[str, Program | None] = {}
+        self.compiled = compiled and len(members) == 1 and batch_size <= len(images)
         self.optimiser = optimiser.build(self.trainee)
         self._rates, self._decay = [group["lr"] for group in self.optimiser.param_groups], optimiser.decay
 
@@ -160,12 +175,23 @@ class Training:
             index, noise = index[0], {name: n[0] for name, n in noise.items()}
         x, done = pixels(self.images[index]), torch.tensor(progress, device=self.device)
         for phase in self.trainee.objective.phases:
-            self.optimiser.zero_grad()
-            terms = self._trainee(x, noise, done, phase)
-            terms["loss"].mean(-1).sum().backward()
+            terms = self._gradients(x, noise, done, phase)
             self.optimiser.step()
         self.trainee.objective.project_()
         return {name: term.detach().sum(-1).reshape(-1) for name, term in terms.items()}
+
+    def _gradients(self, x: Tensor, noise: Noise, done: Tensor, phase: str) -> Terms:
+        """The terms of a phase; the parameters get the gradients of its loss."""
+        if self.compiled and isinstance(self._trainee, Trainee) and len(x) == self.batch_size:
+            if phase not in self._programs:
+                self._programs[phase] = program(self._trainee, phase, x, noise, done)
+            if (compiled := self._programs[phase]) is not None:
+                return compiled(x, noise, done)
+            self.compiled = False
+        self.optimiser.zero_grad()
+        terms: Terms = self._trainee(x, noise, done, phase)
+        terms["loss"].mean(-1).sum().backward()
+        return terms
 
     def _sum(self, terms: list[Terms], first: int) -> Terms:
         """The terms ``(members,)`` summed over a block of steps, if all of them are finite."""

@@ -1,0 +1,28 @@
+"""What notebooks and the processes that run them import: imported once, by the process that these are forked from."""
+
+import os
+from importlib import import_module
+
+# As in a kernel of its own, where both are read when matplotlib and torch are imported.
+os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
+os.environ["OMP_NUM_THREADS"] = "1"
+
+for name in (
+    "ipykernel.kernelapp",
+    "ipywidgets",
+    "matplotlib.pyplot",
+    "scipy.stats",
+    "seaborn",
+    "sklearn.decomposition",
+    "sklearn.manifold",
+    "sksurv.nonparametric",
+    "torch.func",
+    "vaelib.companion.claims",
+    "vaelib.companion.figures",
+    "vaelib.companion.kernels",
+    "vaelib.companion.margins",
+    "vaelib.divergences.fitting",
+    "vaelib.measures",
+    "vaelib.runs",
+):
+    import_module(name)
