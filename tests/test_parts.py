@@ -73,6 +73,8 @@ FULL = [
     ms.Separability(3, at="every"),
     ms.Recognised(3, at="every"),
     ms.Legibility(3, at="every"),
+    ms.AnnealedEvidence(3, 4, 2, 1, "posterior", at="every"),
+    ms.RateBounds("test", 5, at="every"),
     ms.CategoryClasses(3, at="every"),
     ms.Relapse(at="every"),
     ms.GradientNoise((ob.Score(), ob.Hybrid(draws=3)), 8, 5, at="every"),

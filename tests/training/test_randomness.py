@@ -180,6 +180,8 @@ IMAGE_OBSERVERS = (
     measures.GradientNoise((Bound(), Hybrid(draws=2)), samples=4, repeats=2),
     measures.LossNoise((Bound(), Hybrid(draws=2)), samples=4, repeats=2),
     measures.PixelDistortion(),
+    measures.AnnealedEvidence(3, 4, 2, 1),
+    measures.RateBounds(draws=5),
     measures.InformationBound(Information((0,)), epochs=2, sampled=True),
 )
 CATEGORY_OBSERVERS = (
