@@ -62,7 +62,7 @@ def _figure(note_file: Path) -> str:
 
 def profiles() -> list[str]:
     """The profiles of which notebooks have recorded something, trials apart."""
-    return sorted({file.parents[1].name for file in paths.figures().glob("*/*/claims.json")})
+    return sorted({file.parents[1].name for file in paths.figures().glob("*/*/claims.json")} - {"trial"})
 
 
 def pictures(folder: Path, record: Record) -> tuple[Path, ...]:
