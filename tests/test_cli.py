@@ -66,7 +66,7 @@ def test_a_failing_notebook_is_named_and_the_others_go_on(project):
     assert "FAILED in cell 4: ArithmeticError: it does not add up" in result.output
     assert "1 of 2 notebooks failed" in result.output
     assert "\x1b" not in result.output
-    assert (paths.figures() / "quick" / "REPORT.html").exists()
+    assert (paths.figures() / "quick" / "REPORT.md").exists()
     partial = nbformat.read(paths.figures() / "quick" / "executed" / "02_bad.ipynb", as_version=4)
     counts = [c.execution_count for c in partial.cells if c.cell_type == "code" and c.source in ("x = 1", "y = 2")]
     assert counts == [3, None]
