@@ -119,6 +119,14 @@ def _paper_figures(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = json.dumps(notebook)
 
 
+def _accessible(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: nodes.document | None) -> None:
+    """What scrolls can be reached with the keyboard, and headings have a level."""
+    body = context.get("body", "").replace("<pre>", '<pre tabindex="0">')
+    context["body"] = body.replace('<div class="output text_html">', '<div class="output text_html" tabindex="0">')
+    navigation = context.get("furo_navigation_tree", "")
+    context["furo_navigation_tree"] = navigation.replace('role="heading"', 'role="heading" aria-level="2"')
+
+
 def _figures(app: Sphinx, error: Exception | None) -> None:
     """Put figures, their numbers and records beside the pages, and small copies of the pictures."""
     if error or app.builder.name != "html":
@@ -141,4 +149,5 @@ def setup(app: Sphinx) -> None:
     app.add_directive("boards", Boards)
     app.add_html_math_renderer("mathml", (_mathml, None), (_mathml, None))
     app.connect("source-read", _paper_figures)
+    app.connect("html-page-context", _accessible, priority=900)  # after the theme
     app.connect("build-finished", _figures)

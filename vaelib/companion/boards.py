@@ -4,6 +4,7 @@ A board is a piece of HTML without scripts, made from what the notebooks recorde
 ``templates/board.html.jinja``. Everything that a reader may filter by stands in attributes of its elements.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -206,19 +207,23 @@ def _spreads(found: Found) -> dict[str, Spread]:
 
 
 def _axis(claim: Claim, found: Sequence[Found]) -> Axis | None:
-    """An axis that shows the band and all means, with some room; intervals may reach beyond it."""
+    """An axis that shows the band, all means, and intervals that do not dwarf these."""
     if claim.kind in ("fact", "erratum") or not found:
         return None
-    means = [spread.mean for one in found for spread in _spreads(one).values()]
+    spreads = [spread for one in found for spread in _spreads(one).values()]
     if claim.value is None:
-        shown = [0.0, claim.worth, *means]
-        room = 0.15 * (max(shown) - min(shown)) or 1.0
-        low, high = min(shown) - room, max(shown) + room
-        return Axis(low, high, 0.0, (claim.worth, high))
-    band = claim.value - claim.band, claim.value + claim.band
-    low, high = min(band[0], *means), max(band[1], *means)
-    room = 0.15 * (high - low)
-    return Axis(low - room, high + room, claim.value, band)
+        printed, band = 0.0, (claim.worth, math.inf)
+        shown = [0.0, claim.worth, *(s.mean for s in spreads)]
+    else:
+        printed, band = claim.value, (claim.value - claim.band, claim.value + claim.band)
+        shown = [*band, *(s.mean for s in spreads)]
+    low, high = min(shown), max(shown)
+    room = high - low or 1.0
+    ends = [s.mean + side * s.reach for s in spreads for side in (-1, 1)]
+    shown += [end for end in ends if low - room <= end <= high + room]
+    low, high = min(shown), max(shown)
+    room = 0.1 * (high - low) or 1.0
+    return Axis(low - room, high + room, printed, (band[0], min(band[1], high + room)))
 
 
 def _measurement(found: Found, axis: Axis | None) -> Measurement:
