@@ -24,7 +24,7 @@ paper: $(READY) ## regenerate them at the papers' scale: downloads data sets, wa
 # From what is committed, executing nothing; -W: a warning is an error.
 site: $(READY) ## build the site in build/site: boards of claims, notebooks as executed, the interface
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[site]'
-	$(BIN)/sphinx-build -W --keep-going --quiet --conf-dir docs . build/site
+	$(BIN)/sphinx-build -W --keep-going --quiet --conf-dir docs --doctree-dir build/doctrees . build/site
 	@echo "open build/site/index.html"
 
 test: unit notebooks ## unit tests, then every notebook against its committed outputs

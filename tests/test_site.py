@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from filelock import FileLock
 
 from vaelib.companion import boards, check, claims, report, statements
 
@@ -138,11 +139,26 @@ def site(tmp_path_factory):
         pytest.skip(f"not installed: {', '.join(LACKING)}; pip install 'vaelib[site,browser]'")
     if CHROMIUM is None:
         pytest.skip("there is no chromium; apt-get install chromium")
-    place = tmp_path_factory.mktemp("site")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("VAELIB_")}
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "--quiet", "--conf-dir", "docs", ".", place]
-    built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert built.returncode == 0, built.stderr
+    folder = tmp_path_factory.getbasetemp()
+    place = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "site"
+    with FileLock(f"{place}.lock"):  # once for all workers
+        if not (done := place / ".done").exists():
+            environment = {name: value for name, value in os.environ.items() if not name.startswith("VAELIB_")}
+            command = [
+                sys.executable,
+                "-m",
+                "sphinx",
+                "-W",
+                "--keep-going",
+                "--quiet",
+                "--conf-dir",
+                "docs",
+                ".",
+                place,
+            ]
+            built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+            assert built.returncode == 0, built.stderr
+            done.touch()
     return place
 
 
