@@ -69,6 +69,7 @@ html_css_files = ["site.css"]
 html_js_files = [("board.js", {"defer": "defer"})]
 html_additional_pages = {"index": "start.html"}  # opens the first page, which stands in a folder
 html_copy_source = False
+html_show_copyright = False
 html_show_sphinx = False
 html_show_search_summary = False  # would fetch pages, which a page opened as a file may not
 html_math_renderer = "mathml"
