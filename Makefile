@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SCRATCH := $(CURDIR)/build/test
 
-.PHONY: help figures paper test unit notebooks lab bench lint refresh clean
+.PHONY: help figures paper site test unit notebooks lab bench lint refresh clean
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
 
@@ -20,6 +20,12 @@ figures: $(READY) ## regenerate the figures of every notebook on embedded data, 
 
 paper: $(READY) ## regenerate them at the papers' scale: downloads data sets, wants an accelerator
 	$(BIN)/vaelib figures --profile paper
+
+# From what is committed, executing nothing; -W: a warning is an error.
+site: $(READY) ## build the site in build/site: boards of claims, notebooks as executed, the interface
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[site]'
+	$(BIN)/sphinx-build -W --keep-going --quiet --conf-dir docs --doctree-dir build/doctrees . build/site
+	@echo "open build/site/index.html"
 
 test: unit notebooks ## unit tests, then every notebook against its committed outputs
 

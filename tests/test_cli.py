@@ -67,7 +67,7 @@ def test_a_failing_notebook_is_named_and_the_others_go_on(project):
     assert "FAILED in cell 4: ArithmeticError: it does not add up" in result.output
     assert "1 of 2 notebooks failed" in result.output
     assert "\x1b" not in result.output
-    assert (paths.figures() / "quick" / "REPORT.html").exists()
+    assert (paths.figures() / "quick" / "REPORT.md").exists()
     partial = nbformat.read(paths.figures() / "quick" / "executed" / "02_bad.ipynb", as_version=4)
     counts = [c.execution_count for c in partial.cells if c.cell_type == "code" and c.source in ("x = 1", "y = 2")]
     assert counts == [3, None]
@@ -111,12 +111,10 @@ def test_a_parameter_that_some_notebooks_do_not_know_is_skipped_there(project):
 def test_a_second_run_writes_nothing_and_a_changed_finding_is_named(project):
     assert call("figures", "--only", "01").exit_code == 0
     files = [
-        f
-        for f in paths.figures().glob("quick/**/*")
-        if f.suffix in (".json", ".md", ".html") and "executed" not in f.parts
+        f for f in paths.figures().glob("quick/**/*") if f.suffix in (".json", ".md") and "executed" not in f.parts
     ]
     before = {file: file.stat().st_mtime_ns for file in files}
-    assert len(before) == 3
+    assert len(before) == 2
     again = call("figures", "--only", "01")
     assert {file: file.stat().st_mtime_ns for file in files} == before
     assert "(was" not in again.output

@@ -112,8 +112,7 @@ def figures(
             if refresh and not outcome.error and outcome.parameters.keys() == {"profile"}:
                 notebooks.keep(outcome.output, paths.project() / "notebooks" / outcome.output.name)
     if found := report.records(place):
-        _, page = report.write(place)
-        click.echo(f"verdicts: {claims.summary([*chain(*found.values())])} {page}")
+        click.echo(f"verdicts: {claims.summary([*chain(*found.values())])} {report.write(place)}")
     for claim, finding in report.findings(place).items():
         if finding != before.get(claim, finding):
             click.echo(f"  {claim}: {finding} (was {before[claim]})")
@@ -263,11 +262,10 @@ def claims_(words: tuple[str, ...]) -> None:
 @main.command(name="report")
 @click.option("--profile", default="quick", show_default=True)
 def report_(profile: str) -> None:
-    """Write REPORT.md and REPORT.html of a profile anew, from what its notebooks left."""
+    """Write REPORT.md of a profile anew, from what its notebooks left."""
     from vaelib.companion import report
 
-    for file in report.write(profile):
-        click.echo(file)
+    click.echo(report.write(profile))
 
 
 @main.group()

@@ -1,0 +1,284 @@
+"""The site: boards against the ledger, and what a browser makes of the pages."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from filelock import FileLock
+
+from vaelib.companion import boards, check, claims, report, statements
+
+ROOT = Path(__file__).parents[1]
+CHROMIUM = shutil.which("chromium")
+ARGUMENTS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--no-first-run",
+]  # fmt: skip
+LACKING = [name for name in ("sphinx", "myst_nb", "furo", "playwright") if find_spec(name) is None]
+
+
+@pytest.fixture
+def committed(monkeypatch):
+    monkeypatch.setenv("VAELIB_FIGURES", str(ROOT / "figures"))
+
+
+@pytest.fixture
+def measured(tmp_path, monkeypatch):
+    """Two records of a value and one of a compound statement, and a figure's note without its picture."""
+    ledger = claims.Ledger(tmp_path / "figures" / "quick" / "02_test")
+    monkeypatch.setenv("VAELIB_FIGURES", str(tmp_path / "figures"))
+    ledger.record("avae/t3/mnist/js", [0.3, 0.31, 0.32], setting=claims.Setting(data="mnist5k"), runs=["a" * 64])
+    ledger.record("avae/t3/mnist/js", [0.1], setting=claims.Setting(data="mnist"))
+    return ledger
+
+
+def test_every_claim_has_one_board():
+    assert {statements.get(name).paper for name in statements.ids()} == {*boards.PAPERS}
+
+
+@pytest.mark.parametrize("paper", boards.PAPERS)
+def test_a_board_says_what_the_ledger_says(paper, committed):
+    rows = {row.claim.id: row for row in boards.rows(paper)}
+    known = check.answer(check.matching(["*"], paper))
+    assert rows.keys() == {one.claim.id for one in known}
+    for one in known:
+        row, nearest = (
+            rows[one.claim.id],
+            [f.verdict for f in one.found if f.verdict.scale == one.found[0].verdict.scale],
+        )
+        assert [m.found.verdict for m in row.measurements] == [f.verdict for f in one.found]
+        nearest = {f.verdict.finding for f in one.found if f.verdict.scale == one.found[0].verdict.scale}
+        assert row.finding in (nearest or {boards.NOT_MEASURED})
+    urgency = [boards.ORDER.index(row.finding) for row in boards.rows(paper)]
+    assert urgency == sorted(urgency)
+    assert sum(boards.counts(paper).values()) == len(known)
+
+
+@pytest.mark.parametrize("paper", boards.PAPERS)
+def test_a_board_is_sound_markup_with_an_anchor_a_claim(paper, committed):
+    html = boards.board(paper, "../..")
+    tree = ElementTree.fromstring(f"<div>{_as_xml(html)}</div>")
+    anchors = [item.get("id") for item in tree.iter("li")]
+    assert sorted(anchors) == sorted(one.claim.id for one in check.answer(check.matching(["*"], paper)))
+    for link in tree.iter("a"):
+        target = link.get("href")
+        assert target.startswith("#") or (ROOT / target.removeprefix("../../").replace(".html", ".ipynb")).exists(), (
+            target
+        )
+    assert all(image.get("alt") for image in tree.iter("img"))
+    assert all(drawing.find("title").text for drawing in tree.iter("svg"))
+
+
+@pytest.mark.parametrize("paper", boards.PAPERS)
+def test_a_drawing_stays_within_its_axis(paper, committed):
+    for drawing in ElementTree.fromstring(f"<div>{_as_xml(boards.board(paper, '.'))}</div>").iter("svg"):
+        _, _, width, height = map(float, drawing.get("viewBox").split())
+        for dot in drawing.iter("circle"):
+            assert 0 < float(dot.get("cx")) < width
+            assert 0 < float(dot.get("cy")) < height
+        for rectangle in drawing.iter("rect"):
+            assert 0 <= float(rectangle.get("x")) <= float(rectangle.get("x")) + float(rectangle.get("width")) <= width
+        for path in drawing.iter("path"):
+            for number in re.findall(r"[MH](-?[\d.]+)", path.get("d")):
+                assert 0 <= float(number) <= width
+
+
+def _as_xml(html):
+    """A board is XML but for elements without content and attributes without a value."""
+    html = re.sub(r"<(input|img)\b([^>]*)>", r"<\1\2/>", html)
+    return re.sub(r" hidden>", ' hidden="">', html)
+
+
+def test_the_nearest_scale_comes_first_and_a_drawing_shows_print_and_measurement(measured):
+    (row,) = [row for row in boards.rows("avae") if row.claim.id == "avae/t3/mnist/js"]
+    near, far = row.measurements
+    assert (near.found.verdict.scale, far.found.verdict.scale) == ("reduced", "stand-in")
+    assert row.finding == near.found.verdict.finding
+    ((mean, ends, cut, _),) = far.bars
+    assert ends[0] < mean < ends[1]
+    assert cut == (False, False)
+    assert row.axis.at(0.118) < mean
+    assert near.bars[0].ends[0] == near.bars[0].ends[1]  # one seed has no interval
+    assert far.title == "Measured: 0.31, interval 0.285 to 0.335"
+
+
+def test_an_interval_that_leaves_the_drawing_is_cut(measured):
+    measured.record("avae/t3/mnist/dual", [0.2, 0.5], setting=claims.Setting(data="mnist"))
+    boards._answers.cache_clear()
+    (row,) = [row for row in boards.rows("avae") if row.claim.id == "avae/t3/mnist/dual"]
+    assert row.measurements[0].bars[0].cut == (True, True)
+    assert "l-4 3l4 3" in boards.board("avae", ".")
+
+
+def test_what_is_said_is_escaped(measured, monkeypatch):
+    nasty = statements.get("avae/t3/mnist/js").model_copy(update={"says": "<script>&"})
+    monkeypatch.setitem(statements._book(), nasty.id, nasty)
+    boards._answers.cache_clear()
+    assert "<script>" not in boards.board("avae", ".")
+    assert "&lt;script&gt;&amp;" in boards.board("avae", ".")
+
+
+def test_a_gallery_is_one_block_of_markdown(committed):
+    folder = ROOT / "figures" / "paper" / "02_alpha_convergence"
+    heading, block = boards.gallery(folder, "..").split("\n\n", 1)
+    assert heading.startswith("## ")
+    assert "\n\n" not in block.strip()
+    assert block.count("<img") == len(report.shown(folder)) > 0
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """The site, built as `make site` does."""
+    if LACKING:
+        pytest.skip(f"not installed: {', '.join(LACKING)}; pip install 'vaelib[site,browser]'")
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium; apt-get install chromium")
+    folder = tmp_path_factory.getbasetemp()
+    place = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "site"
+    with FileLock(f"{place}.lock"):  # once for all workers
+        if not (done := place / ".done").exists():
+            environment = {name: value for name, value in os.environ.items() if not name.startswith("VAELIB_")}
+            command = [
+                sys.executable,
+                "-m",
+                "sphinx",
+                "-W",
+                "--keep-going",
+                "--quiet",
+                "--conf-dir",
+                "docs",
+                ".",
+                place,
+            ]
+            built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+            assert built.returncode == 0, built.stderr
+            done.touch()
+    return place
+
+
+@pytest.fixture(scope="session")
+def browser(site):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+@pytest.fixture(params=[(1440, "light"), (390, "dark")], ids=lambda p: "-".join(map(str, p)))
+def page(browser, request):
+    """A page of this width, in this light; nothing is written to its console, and it asks no other host."""
+    width, scheme = request.param
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    opened, complaints = context.new_page(), []
+    opened.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on("request", lambda r: None if r.url.startswith(("file:", "data:")) else complaints.append(r.url))
+    yield opened
+    context.close()
+    assert complaints == []
+
+
+def _shown(page):
+    return page.locator("ol.board > li:visible")
+
+
+PAGES = [
+    "docs/index.html", "docs/rule.html", "docs/guide.html", "docs/boards/thesis.html", "docs/boards/theory.html",
+    "docs/api/divergences.html", "notebooks/01_theory_checks.html", "notebooks/02_alpha_convergence.html",
+    "search.html",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_fits_its_window(site, page, name):
+    page.goto((site / name).as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_light(site, name):
+    text = (site / name).read_text()
+    parts = re.findall(r'(?:src|href)="([^"#?]+\.(?:js|css))[?"]', text)
+    assert parts
+    files = {(site / name).parent / part for part in parts}
+    assert len(text.encode()) + sum(file.stat().st_size for file in files) < 1_500_000
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if "thesis" not in name])  # theory is of the same template
+def test_axe_finds_nothing_serious(site, page, name):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install 'vaelib[browser]'").Axe()
+    page.goto((site / name).as_uri())
+    found = axe.run(page, options={"preload": False}).response["violations"]  # which would fetch style sheets
+    assert [(v["id"], v["nodes"][0]["html"][:200]) for v in found if v["impact"] in ("serious", "critical")] == []
+
+
+def test_a_board_is_filtered_by_keyboard_and_mouse(site, page):
+    page.goto((site / "docs/boards/avae.html").as_uri())
+    everything = _shown(page).count()
+    assert everything == len(check.matching(["*"], "avae"))
+    page.get_by_label("search", exact=False).and_(page.locator("input[name=words]")).focus()
+    page.keyboard.type("learned skew")
+    searched = _shown(page).count()
+    assert 0 < searched < everything
+    page.keyboard.press("Tab")  # to the findings
+    page.keyboard.type("disagrees")
+    assert 0 < _shown(page).count() < searched
+    assert all("disagrees" in text for text in _shown(page).all_inner_texts())
+    assert re.fullmatch(r"\d+ of \d+ claims", page.locator("output").inner_text())
+    page.get_by_role("button", name="clear").click()
+    page.wait_for_function(f"document.querySelectorAll('ol.board > li:not([hidden])').length === {everything}")
+    page.locator("select[name=data]").select_option("CelebA")
+    assert {name.split("/")[2] for name in _ids(page)} == {"celeba"}
+    page.locator("select[name=scale]").select_option("theory")
+    assert _shown(page).count() == 0
+    assert page.locator(".board-none").is_visible()
+
+
+def test_a_board_is_ordered(site, page):
+    page.goto((site / "docs/boards/avae.html").as_uri())
+    page.locator("select[name=order]").select_option("ledger")
+    assert _ids(page) == [claim.id for claim in check.matching(["*"], "avae")]
+    page.locator("select[name=order]").select_option("finding")
+    assert "disagrees" in _shown(page).first.inner_text()
+
+
+def _ids(page):
+    return page.evaluate("[...document.querySelectorAll('ol.board > li:not([hidden])')].map((e) => e.id)")
+
+
+def test_an_anchor_leads_to_its_claim_even_if_a_filter_hides_it(site, page):
+    page.goto((site / "docs/boards/avae.html").as_uri() + "#avae/t3/mnist/js")
+    claim = page.locator("[id='avae/t3/mnist/js']")
+    page.wait_for_function("Math.abs(document.getElementById('avae/t3/mnist/js').getBoundingClientRect().top) < 120")
+    page.locator("select[name=data]").select_option("CelebA")
+    assert not claim.is_visible()
+    page.evaluate("location.hash = ''")
+    page.evaluate("location.hash = '#avae/t3/mnist/js'")
+    claim.wait_for(state="visible")
+
+
+def test_without_javascript_every_claim_is_there(site, browser):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto((site / "docs/boards/mivae.html").as_uri())
+    assert _shown(page).count() == len(check.matching(["*"], "mivae"))
+    assert not page.locator("form.board-filters").is_visible()
+    context.close()
+
+
+def test_formulas_are_drawn(site, page):
+    page.goto((site / "docs/api/divergences.html").as_uri())
+    assert page.locator("math").first.bounding_box()["height"] > 10
+
+
+def test_the_search_finds_a_claim(site, page):
+    page.goto((site / "search.html").as_uri() + "?q=elbo")
+    page.locator("#search-results li a").first.wait_for()
