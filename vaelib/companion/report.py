@@ -55,14 +55,13 @@ def profiles() -> list[str]:
 
 def pictures(folder: Path, record: Record) -> tuple[Path, ...]:
     """The figures of a notebook's folder that test a record's claim on its runs."""
-    notes = {file: json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json"))}
-    shown = [
-        file.with_suffix(".png")
-        for file, note in notes.items()
-        if isinstance(note, dict) and record.claim in note["claims"]
-        if not (note["runs"] and record.runs) or {*note["runs"]} & {*record.runs}
-    ]
-    return tuple(picture for picture in shown if picture.exists())
+    runs = {*record.runs}
+    return tuple(
+        folder.parent / figure["path"]
+        for figure in shown(folder)
+        for note in [figure["note"]]
+        if record.claim in note["claims"] and not (runs and note["runs"] and runs.isdisjoint(note["runs"]))
+    )
 
 
 def records(profile: str) -> dict[Path, list[Record]]:
