@@ -23,8 +23,8 @@ def toy(tmp_path_factory):
 
 
 def test_what_is_struck_again_and_again_gives_the_same_bits(toy, tmp_path):
-    blows = [(blow, None) for blow in ("kill -9 of a worker", "kill -9 of the command", "Ctrl-C")]
-    assert faults.struck_often(toy, tmp_path / "runs", blows) == ["sentence", "identical", "sentence"]
+    blows = [(blow, None) for blow in ("kill -9 of a worker", "kill -9 of the command")]  # and more in benchmarks/
+    assert faults.struck_often(toy, tmp_path / "runs", blows) == ["sentence", "identical"]
 
 
 def test_to_be_told_to_end_is_to_be_interrupted(toy, tmp_path):

@@ -61,9 +61,8 @@ def test_traced_steps_are_the_eager_steps(name, monkeypatch):
 
 
 @pytest.mark.skipif(not shutil.which("c++") and not shutil.which("g++"), reason="there is no C++ compiler")
-@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("bf16", 2e-2)])
-def test_compiled_steps_agree_and_resume_with_the_same_bits(precision, tolerance):
-    e = TINY.replace(precision=precision)
+def test_compiled_steps_agree_and_resume_with_the_same_bits():
+    e = TINY.replace(precision="bf16")  # with the casts, so that there is most to go wrong
     process = training(e, compiled=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
@@ -71,7 +70,7 @@ def test_compiled_steps_agree_and_resume_with_the_same_bits(precision, tolerance
     assert process.compiled
     expected, _ = epochs(training(e, compiled=False), 2)
     for row, other in zip(rows, expected, strict=True):
-        assert row == pytest.approx(other, rel=tolerance)
+        assert row == pytest.approx(other, rel=2e-2)
     _, end = epochs(process, 2)
     again = training(e, compiled=True)
     again.resume([middle], 2)
