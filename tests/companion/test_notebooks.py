@@ -41,6 +41,14 @@ def test_a_kernel_talks_through_files_or_ports_without_a_word(run, monkeypatch, 
     assert capfd.readouterr().err == ""
 
 
+def test_a_forked_kernel_shows_tables_as_any_other(run):
+    """What is imported before there is a kernel must not take a terminal's ways: nbval compares what is shown."""
+    source = "import pandas as pd; pd.DataFrame({f'a column with a long name {k}': ['a long value'] for k in range(9)})"
+    (_, (forked,)), (_, (own,)) = run(source, aside=True), run(source)
+    assert forked.data == own.data
+    assert "..." not in own.data["text/plain"]
+
+
 def test_a_figure_is_shown_once(run, tmp_path):
     source = """import pandas as pd
 from pathlib import Path

@@ -3,6 +3,8 @@
 import os
 from importlib import import_module
 
+import pandas
+
 # As in a kernel of its own, where both are read when matplotlib and torch are imported.
 os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -21,8 +23,14 @@ for name in (
     "vaelib.companion.figures",
     "vaelib.companion.kernels",
     "vaelib.companion.margins",
+    "vaelib.companion.plots.curves",
+    "vaelib.companion.plots.pictures",
+    "vaelib.companion.plots.points",
     "vaelib.divergences.fitting",
     "vaelib.measures",
     "vaelib.runs",
 ):
     import_module(name)
+
+# In a kernel pandas shows so many columns; imported outside of one it would go by the width of a terminal.
+pandas.set_option("display.max_columns", 20)
