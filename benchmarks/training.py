@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from vaelib import MLP, Adam, Experiment, data, training
 from vaelib.models import Burgess, Network, pixels
 
+os.environ["TQDM_DISABLE"] = "1"  # pythae's bars
 ROUNDS, EPOCHS = 5, 2
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 SYSTEMS: dict[str, tuple[Network, int]] = {
