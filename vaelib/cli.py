@@ -245,8 +245,7 @@ def check(
         click.echo("\n\n".join(map(check.told, answers)))
         if len(answers) == 1 and not run:
             click.echo(check.outlook(answers[0]))
-    codes = {one.code for one in answers}
-    context.exit(next(code for code in check.URGENT if code in codes))
+    context.exit(check.urgent(one.code for one in answers))
 
 
 @main.command(name="claims")

@@ -147,6 +147,21 @@ def test_a_claim_needs_the_runs_of_its_study_on_its_data(monkeypatch):
     assert not check.needed(claims.get("theory/1"))
 
 
+@pytest.mark.parametrize(
+    ("name", "paper"),
+    [
+        ("metabric:clin+rna/0", "metabric"),
+        ("metabric", "metabric"),
+        ("mnist:28", "mnist"),
+        ("mnist5k:28", "mnist"),
+        ("sprites:5000", "dsprites"),
+        ("gse7390:clin+rna/1", "metabric"),
+    ],
+)
+def test_parts_of_data_are_of_the_papers_data(name, paper):
+    assert check._stands_for(name) == paper
+
+
 def test_no_claim_is_called_by_a_pattern_that_fits_none():
     with pytest.raises(Invalid, match="closest"):
         check.matching(["avae/t9/*"])

@@ -179,14 +179,13 @@ def _row(one: Answer, order: int) -> Row:
     claim = one.claim
     axis = _axis(claim, one.found)
     subject, methods = _subject(claim)
-    nearest = [f.verdict.finding for f in one.found if f.verdict.scale == one.found[0].verdict.scale]
     return Row(
         claim,
         order,
         subject,
         tuple(_DATA.get(name, name) for name in claim.setting.data),
         methods,
-        min(nearest, key=ORDER.index, default=NOT_MEASURED),
+        min((verdict.finding for verdict in one.nearest), key=ORDER.index, default=NOT_MEASURED),
         axis,
         tuple(_measurement(f, axis) for f in one.found),
     )

@@ -19,8 +19,6 @@ from vaelib.runs.store import Store
 
 AGREES, DISAGREES, UNDECIDED, CANNOT = range(4)
 """Exit codes."""
-URGENT = (DISAGREES, UNDECIDED, CANNOT, AGREES)
-"""Of several claims' codes the first of these counts."""
 
 _CODES = {
     "agrees": AGREES,
@@ -36,6 +34,11 @@ _CODES = {
 def code(verdict: Verdict) -> int:
     """The exit code for a verdict; what is vacuous, or has the same direction only, is undecided."""
     return _CODES.get(verdict.finding, UNDECIDED)
+
+
+def urgent(codes: Iterable[int]) -> int:
+    """Of several claims' codes the one that counts: a disagreement first, then a doubt."""
+    return min(codes, key=(DISAGREES, UNDECIDED, CANNOT, AGREES).index)
 
 
 @dataclass(frozen=True)
@@ -66,12 +69,16 @@ class Answer:
     found: tuple[Found, ...]
 
     @property
+    def nearest(self) -> list[Verdict]:
+        """The verdicts at the scale that is nearest to the paper's."""
+        return [f.verdict for f in self.found if f.verdict.scale == self.found[0].verdict.scale]
+
+    @property
     def code(self) -> int:
         """An exit code for the nearest scale; of several records there a disagreement counts first, then a doubt."""
         if not self.found:
             return CANNOT if self.claim.missing or not self.claim.needs else UNDECIDED
-        codes = {code(f.verdict) for f in self.found if f.verdict.scale == self.found[0].verdict.scale}
-        return next(code for code in URGENT if code in codes)
+        return urgent(code(verdict) for verdict in self.nearest)
 
 
 def matching(patterns: Iterable[str], paper: str | None = None) -> list[Claim]:
@@ -105,10 +112,11 @@ def answer(chosen: Sequence[Claim]) -> list[Answer]:
     wanted = {claim.id for claim in chosen}
     found: dict[str, list[Found]] = {name: [] for name in wanted}
     for folder, records in chain.from_iterable(report.records(profile).items() for profile in report.profiles()):
+        figures = report.shown(folder)
         for record in records:
             if record.claim in wanted:
-                verdict = judge(get(record.claim), record)
-                found[record.claim].append(Found(folder, record, verdict, report.pictures(folder, record)))
+                verdict, pictures = judge(get(record.claim), record), report.pictures(folder, figures, record)
+                found[record.claim].append(Found(folder, record, verdict, pictures))
     for known in found.values():
         known.sort(key=lambda f: SCALES.index(f.verdict.scale))
     return [Answer(claim, tuple(found[claim.id])) for claim in chosen]
@@ -189,7 +197,8 @@ def needed(claim: Claim, profile: str = "paper") -> dict[Job, Cost]:
 
 
 def _stands_for(name: str) -> str:
-    return counterpart(unpadded(name.partition("/")[0]))
+    """The papers' data set, whatever part of it is meant: ``metabric`` for ``metabric:clin+rna/0``."""
+    return counterpart(unpadded(name).partition(":")[0])
 
 
 def told(one: Answer) -> str:

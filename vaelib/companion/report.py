@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable, Mapping
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -53,12 +54,12 @@ def profiles() -> list[str]:
     return sorted({file.parents[1].name for file in paths.figures().glob("*/*/claims.json")} - {"trial"})
 
 
-def pictures(folder: Path, record: Record) -> tuple[Path, ...]:
-    """The figures of a notebook's folder that test a record's claim on its runs."""
+def pictures(folder: Path, figures: Iterable[Mapping[str, Any]], record: Record) -> tuple[Path, ...]:
+    """Those of the figures :func:`shown` of a notebook's folder that test a record's claim on its runs."""
     runs = {*record.runs}
     return tuple(
         folder.parent / figure["path"]
-        for figure in shown(folder)
+        for figure in figures
         for note in [figure["note"]]
         if record.claim in note["claims"] and not (runs and note["runs"] and runs.isdisjoint(note["runs"]))
     )

@@ -109,6 +109,15 @@ def _reader_of(data: Dataset) -> Any:
     return reader(data.train, data.train_labels.numpy())
 
 
+def _coded(run: Observed, kind: str) -> tuple[Any, Any, Any, Any]:
+    """The posterior means of training samples and their labels, and those of test samples."""
+    data = run.data
+    if data.train_labels is None or data.test_labels is None:
+        raise TypeError(f"{kind}: the data need labels")
+    train, test = (posterior(run.vae, x).mean.cpu().numpy() for x in (data.train, data.test))
+    return train, data.train_labels.numpy(), test, data.test_labels.numpy()
+
+
 class Separability(Observer):
     """The :func:`separability` of the classes by the posterior means, in one row."""
 
@@ -119,12 +128,8 @@ class Separability(Observer):
 
     def observe(self, run: Observed) -> Observation:
         """The table."""
-        data = run.data
-        if data.train_labels is None or data.test_labels is None:
-            raise TypeError("separability: the data need labels")
-        train, test = (posterior(run.vae, x).mean.cpu().numpy() for x in (data.train, data.test))
-        labels = data.train_labels.numpy(), data.test_labels.numpy()
-        scores = separability(train, labels[0], test, labels[1], neighbours=self.neighbours)
+        train, labels, test, test_labels = _coded(run, self.kind)
+        scores = separability(train, labels, test, test_labels, neighbours=self.neighbours)
         return pd.DataFrame([scores])
 
 
@@ -138,12 +143,8 @@ class Recognised(Observer):
 
     def observe(self, run: Observed) -> Observation:
         """The table."""
-        data = run.data
-        if data.train_labels is None or data.test_labels is None:
-            raise TypeError("recognised: the data need labels")
-        train, test = (posterior(run.vae, x).mean.cpu().numpy() for x in (data.train, data.test))
-        labels = data.train_labels.numpy(), data.test_labels.numpy()
-        right = recognised(train, labels[0], test, labels[1], neighbours=self.neighbours)
+        train, labels, test, test_labels = _coded(run, self.kind)
+        right = recognised(train, labels, test, test_labels, neighbours=self.neighbours)
         return right.rename_axis("image").reset_index()
 
 
