@@ -146,3 +146,12 @@ def test_samples_are_decoded_codes_from_the_prior(ppca, observed):
     assert found.shape == (2000, 6)
     weights = vae.decoder.weight.detach()
     torch.testing.assert_close(found.T.cov(), weights @ weights.T, atol=0.2, rtol=0)
+
+
+def test_error_of_codes_that_are_known_is_that_of_encoding_and_decoding():
+    vae = Experiment(network="mlp", latent=Gaussian(3)).build((1, 8, 8)).vae.eval()
+    samples = torch.randint(0, 256, (700, 1, 8, 8), dtype=torch.uint8, generator=generator(0))  # more than a batch
+    codes = measures.posterior(vae, samples).mean
+    torch.testing.assert_close(
+        measures.decoding_error(vae, codes, samples), measures.reconstruction_error(vae, samples), rtol=1e-5, atol=0
+    )

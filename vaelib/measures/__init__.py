@@ -38,6 +38,7 @@ from vaelib.measures.reconstruction import (
     PixelDistortion,
     Reconstructions,
     Samples,
+    decoding_error,
     mean_terms,
     noisy,
     reconstruction_error,

@@ -25,10 +25,11 @@ Observation: TypeAlias = pd.DataFrame | dict[str, Tensor]
 
 Split = Literal["train", "test"]
 
-_BATCH = 500
+BATCH = 500
+"""Samples that are encoded or decoded at a time."""
 
 
-def batches(model: torch.nn.Module, samples: Tensor, size: int = _BATCH) -> Iterator[Tensor]:
+def batches(model: torch.nn.Module, samples: Tensor, size: int = BATCH) -> Iterator[Tensor]:
     """Samples in parts, on the model's device, as the networks take them."""
     device = next(model.parameters()).device
     return (pixels(batch.to(device)) for batch in samples.split(size))
@@ -49,7 +50,7 @@ def posterior(vae: VAE, samples: Tensor) -> Distribution:
 def decode(vae: VAE, z: Tensor) -> Tensor:
     """The means of p(x|z) for codes ``(*n, code)``: ``(*n, *shape)``."""
     codes = z.to(next(vae.parameters()).device)
-    means: Tensor = torch.cat([vae.likelihood(part).mean for part in codes.flatten(0, -2).split(_BATCH)])
+    means: Tensor = torch.cat([vae.likelihood(part).mean for part in codes.flatten(0, -2).split(BATCH)])
     rows: Tensor = means.unflatten(0, codes.shape[:-1])
     return rows
 

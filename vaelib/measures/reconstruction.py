@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 
 from vaelib.divergences import Noise
-from vaelib.measures.base import Observation, Observed, Observer, Split, batches, decode, posterior
+from vaelib.measures.base import BATCH, Observation, Observed, Observer, Split, batches, decode, posterior
 from vaelib.models import VAE, pixels
 from vaelib.objectives import Trainee, corrupt
 from vaelib.parts import Count, Index, NotNegative
@@ -36,6 +36,25 @@ def reconstruction_error(vae: VAE, samples: Tensor, targets: Tensor | None = Non
     """
     pairs = zip(batches(vae, samples), batches(vae, samples if targets is None else targets))
     return torch.cat([squared_error(vae.reconstruct(x), target) for x, target in pairs])
+
+
+@torch.no_grad()
+def decoding_error(vae: VAE, codes: Tensor, targets: Tensor) -> Tensor:
+    """Squared error summed over the pixels of each sample, ``(n,)``, with codes that are known decoded.
+
+    Batch by batch, so that the decoded samples are compared while they are in the processor's cache.
+
+    Parameters
+    ----------
+    vae
+        The model.
+    codes
+        ``(n, code)``, on its device.
+    targets
+        What is compared with, ``(n, *shape)``.
+    """
+    parts = (vae.likelihood(z).mean for z in codes.split(BATCH))
+    return torch.cat([squared_error(decoded, target) for decoded, target in zip(parts, batches(vae, targets))])
 
 
 def noisy(samples: Tensor, sd: float, generator: torch.Generator) -> Tensor:

@@ -19,7 +19,6 @@ from vaelib import __version__, measures, training
 from vaelib import data as datasets
 from vaelib.errors import DataError
 from vaelib.measures import Observation, Observed, Observer
-from vaelib.models import pixels
 from vaelib.objectives import Trainee
 from vaelib.provenance import commit
 from vaelib.runs.checkpoint import Checkpoint
@@ -271,8 +270,7 @@ class _Run:
         clean = encoded if self.inputs is self.test else None
         tested = measures.mean_terms(trainee, self.test, noise, e.batch_size, clean)
         q, p = trainee.vae.latent.posterior(encoded), trainee.vae.prior
-        errors = measures.squared_error(measures.decode(trainee.vae, q.mean), pixels(self.test))
-        tested["reconstruction"] = errors.double().mean().item()
+        tested["reconstruction"] = measures.decoding_error(trainee.vae, q.mean, self.test).double().mean().item()
         reported = {name: float(value) for name, value in trainee.objective.report().items()}
         seen = {n if n == "seconds" or n in reported else f"train_{n}": v for n, v in row.items()}
         entry = {"epoch": epoch, **reported, **seen, **{f"test_{name}": value for name, value in tested.items()}}
