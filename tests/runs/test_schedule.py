@@ -1,6 +1,9 @@
+import os
 import re
+import signal
 import threading
 import time
+from multiprocessing import resource_tracker
 from types import SimpleNamespace
 
 import numpy as np
@@ -199,3 +202,17 @@ def test_a_worker_watches_its_parent_once(store, monkeypatch):
     for _ in range(5):
         execution.do([], options, execution.os.getppid())
     assert threading.active_count() == before + 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="there are no such signals on Windows")
+def test_workers_do_not_hear_ctrl_c_from_their_first_moment(monkeypatch):
+    """The first process of a parent brought Python's resource tracker along, which let Ctrl-C through: tracebacks."""
+    tracker = resource_tracker._resource_tracker
+    monkeypatch.setattr(tracker, "_pid", None)
+    monkeypatch.setattr(tracker, "_fd", None)
+    with execution.spawning():
+        resource_tracker.ensure_running()  # as starting a process does
+        assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    os.close(tracker._fd)
+    os.waitpid(tracker._pid, 0)

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from multiprocessing import connection, forkserver, resource_tracker
+from multiprocessing import connection, forkserver
 from multiprocessing.process import BaseProcess, parent_process
 from typing import Any
 
@@ -22,7 +22,6 @@ def prepare() -> None:
     """Begin to import what notebooks need, aside, so that it is there when the first is run."""
     if FORKED:
         CONTEXT.set_forkserver_preload(["vaelib.companion.preloaded"])
-        resource_tracker.ensure_running()  # first: once it has started, it lets Ctrl-C through
         with execution.spawning():
             forkserver.ensure_running()
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,7 @@ def spawning() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # there are no such signals on Windows
         yield
         return
+    resource_tracker.ensure_running()  # before, as it lets Ctrl-C through where it has to be started
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
