@@ -37,7 +37,7 @@ unit: $(READY)
 notebooks: $(READY)
 	rm -rf $(SCRATCH)
 	VAELIB_RUNS=$(SCRATCH)/runs VAELIB_FIGURES=$(SCRATCH)/figures \
-		$(BIN)/python -m pytest --nbval --nbval-current-env notebooks
+		$(BIN)/python -m pytest --nbval --nbval-current-env --numprocesses 2 --dist loadfile notebooks
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=notebooks
