@@ -183,10 +183,10 @@ def test_a_cell_of_code_is_read_at_a_glance(file):
     assert not any(re.search(r"matplotlib|seaborn|\bplt\.", c.source) for c in code)
 
 
-NOTES = sorted(file for file in (ROOT / "figures" / "quick").glob("*/*.json") if file.name != "claims.json")
+NOTES = sorted(file for file in (ROOT / "figures").glob("*/*/*.json") if file.name != "claims.json")
 
 
-@pytest.mark.parametrize("file", NOTES, ids=lambda file: f"{file.parent.name}/{file.stem}")
+@pytest.mark.parametrize("file", NOTES, ids=lambda file: "/".join(file.with_suffix("").parts[-3:]))
 def test_a_committed_figure_can_be_drawn_again(file):
     """That the picture is the same is tested where figures are; here, that nothing it is drawn from has gone."""
     note = json.loads(file.read_text(encoding="utf-8"))
@@ -195,3 +195,9 @@ def test_a_committed_figure_can_be_drawn_again(file):
     inspect.signature(plot).bind(None, **note["options"])
     assert file.with_suffix(".csv").exists()
     assert file.with_suffix(".png").exists()
+
+
+def test_a_committed_picture_is_a_figure():
+    """A picture or a table that no note tells of cannot be drawn again, and nobody knows where it came from."""
+    files = [*(ROOT / "figures").glob("*/*/*.png"), *(ROOT / "figures").glob("*/*/*.csv")]
+    assert {file.with_suffix(".json") for file in files} == set(NOTES)

@@ -124,16 +124,12 @@ def _redraw(profile: str, only: tuple[str, ...]) -> None:
     """Draw the figures of a profile again, and say how many there were of each kind."""
     from vaelib.companion import figures
 
-    changed, same, without = figures.redraw(profile, only)
+    changed, same = figures.redraw(profile, only)
     for file in changed:
         click.echo(f"  {file.relative_to(paths.figures())}")
     click.echo(
         f"{len(changed) + len(same)} figures drawn; {len(changed)} of them are new or look otherwise than before"
     )
-    if without:
-        click.echo(f"{len(without)} cannot be drawn, as their json names no plot:")
-    for note in without:
-        click.echo(f"  {note.relative_to(paths.figures())}")
 
 
 @main.command()

@@ -37,7 +37,7 @@ def test_kinds_of_figures_are_found_by_name():
 def test_a_method_has_its_own_colour_and_anything_else_a_shade():
     found = style.looks(["mmd", 0.5, "mmd", None, 0.25], {"0.5": "a half"})
     assert [look.label for look in found.values()] == ["MMD", "a half", "0.25"]
-    assert found["mmd"].colour == figures.LOOKS["mmd"].colour
+    assert found["mmd"].colour == style.LOOKS["mmd"].colour
     assert found[0.5].colour != found[0.25].colour
 
 
@@ -63,7 +63,7 @@ def test_lines_are_means_in_the_colours_of_their_methods_and_bands_are_deviation
     (ax,) = curves.means(TABLE, x="epoch", y="loss", by="method").axes
     kl, mmd = (line for line in ax.lines if len(line.get_ydata()))
     assert kl.get_ydata().tolist() == [2.5, 3.5, 4.5]
-    assert to_hex(mmd.get_color()) == figures.LOOKS["mmd"].colour.lower()
+    assert to_hex(mmd.get_color()) == style.LOOKS["mmd"].colour.lower()
     low, high = ax.collections[1].get_paths()[0].get_extents().intervaly
     sd = pd.Series([0, 0, 1, 1]).std()
     assert (low, high) == pytest.approx((1.5 - sd, 3.5 + sd))
@@ -113,6 +113,24 @@ def test_a_path_joins_means_in_its_order_and_marks_them():
 def test_without_a_path_there_are_dots_only():
     (ax,) = points.paths(TABLE, x="epoch", y="loss").axes
     assert {line.get_linestyle() for line in ax.lines} == {"None"}
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_an_interval_that_leaves_its_panel_ends_in_an_arrow(upright):
+    """Intervals of two folds ran off the axes, and looked as if they ended there."""
+    table = pd.DataFrame({"method": ["kl", "kl", "mmd", "mmd"], "error": [1.0, 2.0, 1.5, 1.501]})
+    (ax,) = points.by_method(table, y="error", limits={"error": [0.9, 2.1]}, upright=upright).axes
+    arrows = {line.get_marker(): line.get_xydata()[0].tolist() for line in ax.lines if line.get_marker() in "<>v^"}
+    low, high = [0, 0.9], [0, 2.1]
+    assert arrows == ({"v": low, "^": high} if upright else {"<": low[::-1], ">": high[::-1]})
+    assert (ax.get_ylim() if upright else ax.get_xlim()) == (0.9, 2.1)
+    assert [line for line in points.by_method(table, y="error").axes[0].lines if line.get_marker() in "<>"] == []
+
+
+def test_the_first_and_the_last_method_are_whole_in_the_picture():
+    printed = pd.DataFrame({"kind": "reference", "method": ["kl", "mmd"], "loss": [2.5, 2.5]})
+    (ax,) = points.by_method(pd.concat([TABLE, printed]), y="loss").axes
+    assert ax.get_ylim() == (1.5, -0.5)
 
 
 # Landscapes

@@ -53,6 +53,9 @@ def test_both_lines_of_a_run_have_one_colour_and_starts_are_in_order():
     assert len({str(line.get_color()) for line in full}) == 2
     names = labels(figure)
     assert names.index("0.1") < names.index("0.5")
+    assert names[-3:] == ["skew", "optimal_skew", "thesis"]  # first the runs, then what they are compared with
+    printed = [line for line in figure.axes[1].get_lines() if set(line.get_ydata()) == {0.42}]
+    assert printed[0].get_linestyle() == ":"  # dashes are Newton's
 
 
 def test_what_the_thesis_prints_is_a_line_in_its_own_panel_only():

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 from matplotlib.collections import PathCollection
 
-from vaelib.companion.figures import LOOKS
 from vaelib.companion.plots import densities, estimates, functions, scans, scatters, tradeoffs
+from vaelib.companion.plots.style import LOOKS
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +85,10 @@ def test_functions_have_marks_levels_and_places():
         ("kl", 0.2, np.nan, "at"),
     ]
     table = pd.DataFrame(rows, columns=["form", "skew", "value", "kind"])
-    ax = functions.lines(table, x="skew", y="value", by="form").axes[0]
+    table["label"] = table["kind"].map({"at": "α = 0.2"})
+    figure = functions.lines(table, x="skew", y="value", by="form")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["KL(q‖p)", "printed", "α = 0.2"]
+    ax = figure.axes[0]
     data = [line.get_xydata().tolist() for line in ax.get_lines()]
     assert [[0, 1], [1, 2]] in data
     assert [[0, 1.2], [1, 1.2]] in data
@@ -102,6 +105,9 @@ def test_ellipses_lie_along_the_axes_of_a_covariance():
     assert (outer.width, outer.height) == pytest.approx((12, 4))
     assert inner.angle % 180 == pytest.approx(45)
     assert plt.matplotlib.colors.to_hex(inner.get_edgecolor()) == LOOKS["kl"].colour
+    assert inner.get_linewidth() < outer.get_linewidth()
+    (alone,) = densities.gaussians(table, by="form", deviations=[2]).axes[0].patches
+    assert (alone.width, alone.height) == (outer.width, outer.height)
 
 
 def test_what_is_varied_has_its_own_axis():

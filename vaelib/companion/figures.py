@@ -1,6 +1,6 @@
 """Figures: :func:`show` draws, keeps and shows one, and :func:`redraw` draws those of a profile again.
 
-How they are drawn is in :mod:`vaelib.companion.plots`; what methods look like everywhere is in :data:`LOOKS`.
+How they are drawn is in :mod:`vaelib.companion.plots`.
 """
 
 import importlib
@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -27,44 +27,6 @@ from vaelib.files import holds, write_bytes, write_text
 from vaelib.provenance import commit
 from vaelib.runs.experiment import Experiment
 from vaelib.runs.study import Results, Study
-
-
-class Look(NamedTuple):
-    """How one method is drawn in every figure."""
-
-    label: str
-    colour: str
-    linestyle: str
-
-
-# Okabe and Ito's colours, which readers with any colour vision can tell apart.
-LOOKS: dict[str, Look] = {
-    "kl": Look("KL(q‖p)", "#000000", "-"),
-    "forward_kl": Look("KL(p‖q)", "#56B4E9", "-"),
-    "geometric_js": Look(r"$\mathrm{JS}^{G}_{\alpha}$", "#0072B2", "-"),
-    "dual_geometric_js": Look(r"$\mathrm{JS}^{G}_{*\alpha}$", "#D55E00", "-"),
-    "extended_geometric_js": Look(r"extended $\mathrm{JS}^{G}_{\alpha}$", "#009E73", "--"),
-    "resistor_average": Look("resistor average", "#009E73", "-"),
-    "mmd": Look("MMD", "#CC79A7", "-"),
-    "mmd_moments": Look("MMD of moments", "#CC79A7", "--"),
-    "beta4": Look("KL(q‖p), β = 4", "#7F7F7F", "--"),
-    "half_js": Look("JS, α = ½", "#009E73", "-."),
-    "half_dual": Look("dual, α = ½", "#E69F00", "-."),
-    "learned_js": Look("JS, learned α", "#0072B2", "-"),
-    "learned_dual": Look("dual, learned α", "#D55E00", "-"),
-    "pathwise": Look("pathwise", "#000000", "-"),
-    "pathwise_sampled": Look("pathwise, sampled rate", "#7F7F7F", "--"),
-    "score": Look("score function", "#56B4E9", "-"),
-    "leave_one_out": Look("leave-one-out", "#009E73", "--"),
-    "variance": Look("variance loss, as printed", "#D55E00", "-"),
-    "hybrid": Look("hybrid", "#0072B2", "-"),
-    "relaxed": Look("Gumbel-softmax", "#E69F00", "-"),
-    "straight_through": Look("straight-through", "#CC79A7", "-."),
-    "PCA": Look("PCA", "#999999", "-"),
-    "inputs": Look("inputs", "#555555", ":"),
-}
-"""How each divergence, each of :data:`vaelib.runs.experiment.COMPARED` and each estimator is drawn."""
-
 
 Made: TypeAlias = Results | Study | Experiment
 """What a figure can be made of."""
@@ -176,7 +138,7 @@ def show(
     display.display(display.Markdown(f"**Figure {shown.index(name) + 1}.** {told}"))  # type: ignore[no-untyped-call]
 
 
-def redraw(profile: str, only: Iterable[str] = ()) -> tuple[list[Path], list[Path], list[Path]]:
+def redraw(profile: str, only: Iterable[str] = ()) -> tuple[list[Path], list[Path]]:
     """Draw the figures of a profile again, each from its csv and json alone; no run, no data and no notebook is needed.
 
     Parameters
@@ -189,13 +151,12 @@ def redraw(profile: str, only: Iterable[str] = ()) -> tuple[list[Path], list[Pat
     Returns
     -------
     tuple of list of Path
-        The pictures that are new or other than before, those that are as they were, and the notes that do not say how
-        their figure is drawn.
+        The pictures that are new or other than before, and those that are as they were.
 
     Raises
     ------
     UserError
-        If there are no figures, a table is missing, or a note names no plot of the package.
+        If there are no figures, or one cannot be drawn: its table is missing, or its note names no plot of the package.
     """
     place, starts = paths.figures() / profile, tuple(only) or ("",)
     notes = [
@@ -205,15 +166,12 @@ def redraw(profile: str, only: Iterable[str] = ()) -> tuple[list[Path], list[Pat
     ]
     if not notes:
         raise UserError(f"redraw: there are no figures of {', '.join(filter(None, starts)) or profile} in {place}")
-    found: tuple[list[Path], list[Path], list[Path]] = ([], [], [])
+    found: tuple[list[Path], list[Path]] = ([], [])
     for note in notes:
         said = json.loads(note.read_text(encoding="utf-8"))
-        if "plot" not in said:
-            found[2].append(note)
-            continue
         if not (csv := note.with_suffix(".csv")).exists():
             raise UserError(f"redraw: {csv} is not there, and {note.stem} is drawn from it")
-        drawn = _drawn(_plot(said["plot"], note), csv.read_text(encoding="utf-8"), said["options"])
+        drawn = _drawn(_plot(said.get("plot", ""), note), csv.read_text(encoding="utf-8"), said["options"])
         files = {note.with_suffix(f".{ending}"): content for ending, content in drawn.items()}
         found[all(holds(file, content) for file, content in files.items())].append(note.with_suffix(".png"))
         for file, content in files.items():

@@ -5,7 +5,7 @@ from itertools import repeat
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, kl_divergence
+from torch.distributions import Distribution, Independent
 
 from vaelib.divergences import Noise
 from vaelib.measures.base import BATCH, Observation, Observed, Observer, Split, batches, decode, posterior
@@ -195,7 +195,7 @@ class Denoising(Observer):
             error = reconstruction_error(run.vae, inputs, run.data.test).double().mean().item()
             rows.append({"noise": sd, "error": error})
             if self.rated:
-                rows[-1]["rate"] = kl_divergence(posterior(run.vae, inputs), run.vae.prior).double().mean().item()
+                rows[-1]["rate"] = reverse_kl(posterior(run.vae, inputs), run.vae.prior).double().mean().item()
         return pd.DataFrame(rows)
 
 

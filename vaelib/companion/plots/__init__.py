@@ -28,7 +28,7 @@ module           what it draws
 ===============  =======================================================================================
 
 Some options are the same everywhere. ``names`` gives words for columns (axis labels, with units), and ``labels`` words
-for values (methods have theirs in :data:`vaelib.companion.figures.LOOKS`); the keys of both are text, as in JSON.
+for values (methods have theirs in :data:`vaelib.companion.plots.style.LOOKS`); the keys of both are text, as in JSON.
 ``panels`` is the column with one panel for each of its values, ``log`` lists the columns whose axes are logarithmic,
 ``limits`` gives the ends of axes by column, and ``size`` is the width and height of one panel in inches. Rows whose
 column ``kind`` is ``reference`` are horizontal lines: values that a paper prints, say.

@@ -29,8 +29,8 @@ def runs(
     labels: Mapping[str, str] | None = None,
     log: Sequence[str] = (),
     limits: Mapping[str, Sequence[float | None]] | None = None,
-    size: Sequence[float] = (2.2, 1.9),
-    title: str | None = None,
+    size: Sequence[float] = (2.5, 1.9),
+    word: str = "",
 ) -> Figure:
     """Draw a line for each run; a second quantity of it is dashed, in the same colour, so that both are seen as a pair.
 
@@ -54,8 +54,8 @@ def runs(
         Whether the lowest point of each line gets a dot.
     names, labels, log, limits, size
         See :mod:`vaelib.companion.plots`.
-    title
-        Of the legend.
+    word
+        What is written before each value of `by` in the legend: ``start``, say.
 
     Examples
     --------
@@ -97,7 +97,7 @@ def runs(
         if lowest:
             for value, line in part.groupby(by):
                 ax.plot(*line.loc[line[y].idxmin(), [x, y]], "o", color=palette[value], markersize=3)
-        style.references(ax, here, y, by, labels)
+        style.references(ax, here, y, by, labels, dashes=[":"])  # full and dashed lines are the runs
         style.dress(ax, x, y, names=names, log=log, limits=limits)
         ax.label_outer()
         heads = [look.label for look in style.looks([high, low], labels).values()]
@@ -105,10 +105,9 @@ def runs(
             ax.set_ylabel(f"{heads[-1]}\n{ax.get_ylabel()}")
         if row == 0 and high is not None:
             ax.set_title(heads[0], loc="left")
-    for look in looks.values():
-        axes[0, 0].plot([], [], color=look.colour, label=look.label)
+    handles = [Line2D([], [], color=look.colour, label=f"{word} {look.label}".strip()) for look in looks.values()]
     for measure, dash in dashes.items() if beside else ():
         named = (names or {}).get(measure, measure)
-        axes[0, 0].add_line(Line2D([], [], color=style.GREY, linestyle=dash, label=named))
-    style.legend(figure, title=title)
+        handles.append(Line2D([], [], color=style.GREY, linestyle=dash, label=named))
+    style.legend(figure, first=handles)
     return figure

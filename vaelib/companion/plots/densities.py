@@ -25,11 +25,12 @@ def gaussians(
     by: str,
     panels: str | None = None,
     labels: Mapping[str, str] | None = None,
+    deviations: Sequence[float] = (1, 2),
     limits: Sequence[float] = (-5, 5),
     palette: str = "viridis",
     size: Sequence[float] = (2.2, 2.4),
 ) -> Figure:
-    """Draw Gaussians by their contours of one and two standard deviations.
+    """Draw Gaussians by contours of so many standard deviations, the outermost in full strength.
 
     Parameters
     ----------
@@ -42,6 +43,8 @@ def gaussians(
         The column with one panel for each of its values, beside each other; a Gaussian without any is in all of them.
     labels
         Words for values of `by` and for panels.
+    deviations
+        Those of the contours.
     limits
         Of both axes.
     palette
@@ -64,7 +67,7 @@ def gaussians(
         _shade(ax, mixture, limits)
         here = fitted if value is None else fitted[fitted[panels].isna() | (fitted[panels] == value)]
         for _, row in here.iterrows():
-            _ellipses(ax, row, looks[row[by]].colour)
+            _ellipses(ax, row, looks[row[by]].colour, deviations)
             ax.plot([], [], color=looks[row[by]].colour, label=looks[row[by]].label)
         ax.set(xlim=limits, ylim=limits, aspect="equal", xlabel="$z_1$", ylabel="$z_2$")
         ax.label_outer()
@@ -94,14 +97,11 @@ def _covariance(row: "pd.Series[float]") -> list[list[float]]:
     return [[row["c11"], row["c12"]], [row["c21"], row["c22"]]]
 
 
-def _ellipses(ax: Axes, row: "pd.Series[float]", colour: str) -> None:
-    """The contours of one and two standard deviations."""
+def _ellipses(ax: Axes, row: "pd.Series[float]", colour: str, deviations: Sequence[float]) -> None:
+    """The contours of so many standard deviations."""
     values, vectors = np.linalg.eigh(np.array(_covariance(row), dtype=float))
     angle = math.degrees(math.atan2(vectors[1, 1], vectors[0, 1]))
-    for k in (1, 2):
+    for k in deviations:
         width, height = 2 * k * np.sqrt(values[::-1])
-        ax.add_patch(
-            Ellipse(
-                (row["mean 1"], row["mean 2"]), width, height, angle=angle, fill=False, linewidth=1.5, edgecolor=colour
-            )
-        )
+        line = {"fill": False, "linewidth": 1.6 if k == max(deviations) else 0.8, "edgecolor": colour}
+        ax.add_patch(Ellipse((row["mean 1"], row["mean 2"]), width, height, angle=angle, **line))

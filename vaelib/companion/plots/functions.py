@@ -36,7 +36,7 @@ def lines(
     table
         One row a point of a function: `x`, the values `y`, and what tells functions apart. Rows of ``kind`` ``mark``
         are dots on them, such as minima; rows of ``kind`` ``reference`` are horizontal lines, labelled by `by`; rows
-        of ``kind`` ``at`` are vertical lines at their `x`.
+        of ``kind`` ``at`` are vertical lines at their `x`, with their ``label``.
     x, y
         The columns of the axes; one column of panels for each `y`.
     by
@@ -88,8 +88,9 @@ def lines(
             ax.scatter(points[x], points[measure], s=28, color=look.colour, edgecolor="white", zorder=3)
             ax.plot([], [], color=look.colour, linestyle=look.linestyle, label=look.label)
         style.references(ax, level, measure, by, labels)
-        for place in at[x]:
-            ax.axvline(place, color=style.GREY, linewidth=0.9, linestyle=":", zorder=1)
+        for _, place in at.iterrows():
+            named = {} if pd.isna(place.get("label")) else {"label": place["label"]}
+            ax.axvline(place[x], color=style.GREY, linewidth=0.9, linestyle=":", zorder=1, **named)
         style.dress(ax, x, measure, names=names, log=log, limits=limits)
         if panels and number % across == 0 if len(measures) > 1 else panels:
             ax.set_title(words.get(style.text(value), style.text(value)), loc="left")
@@ -97,7 +98,8 @@ def lines(
             ax.set_ylabel("")
         if number < len(axes.flat) - across:
             ax.set_xlabel("")
-    style.legend(figure)
+    if by != panels:
+        style.legend(figure)
     return figure
 
 

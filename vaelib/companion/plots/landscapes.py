@@ -9,7 +9,6 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from vaelib.companion.figures import LOOKS
 from vaelib.companion.plots import style
 
 
@@ -85,7 +84,7 @@ def by_epoch(
                 mean = part.groupby(x)[measure].mean()
                 ax.plot(mean.idxmin(), mean.min(), "o", color=colours[epoch], markersize=4)
             for kind, part in marked.groupby(kinds):
-                place, look = part[x].mean(), LOOKS[one]
+                place, look = part[x].mean(), style.LOOKS[one]
                 if kind == "newton":
                     ax.axvline(place, color=look.colour, linestyle=":", linewidth=1.2)
                 elif measure in part:
@@ -96,6 +95,6 @@ def by_epoch(
             if not across and row < len(forms) - 1:
                 ax.set_xlabel("")
             if across or not column:
-                ax.set_title(LOOKS[one].label if one in LOOKS else style.text(one), loc="left")
+                ax.set_title(style.LOOKS[one].label if one in style.LOOKS else style.text(one), loc="left")
     style.legend(figure)
     return figure

@@ -13,7 +13,6 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vaelib.companion.figures import Look
 from vaelib.companion.plots import style
 
 
@@ -31,6 +30,8 @@ def by_method(
     size: Sequence[float] = (3.4, 2.6),
 ) -> Figure:
     """Draw one dot a run, and the mean with its 95 % interval beside them, for each method.
+
+    An interval that leaves its panel (of two runs it is thirteen times as wide as they are apart) ends in an arrow.
 
     Parameters
     ----------
@@ -95,6 +96,10 @@ def by_method(
                 log=log,
                 limits=limits,
             )
+            (ax.set_xlim if upright else ax.set_ylim)((-0.5, len(looks) - 0.5) if upright else (len(looks) - 0.5, -0.5))
+            for row, which in enumerate(looks):
+                if len(runs := part.loc[part[by] == which, measure].dropna()) > 1:
+                    style.cut(ax, style.interval(runs), row, looks[which].colour, upright=upright)
             if not upright and (number if across else place):
                 ax.set_yticklabels([])
             if upright and across and number:
@@ -213,7 +218,7 @@ def _path(
     x: str,
     y: str,
     along: str | None,
-    look: Look,
+    look: style.Look,
     dash: str,
     named: str | None,
     *,

@@ -9,7 +9,6 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from vaelib.companion.figures import LOOKS
 from vaelib.companion.plots import style
 
 
@@ -53,7 +52,7 @@ def trends(
             part,
             x=x,
             y=y,
-            color=LOOKS[colour].colour,
+            color=style.LOOKS[colour].colour,
             errorbar=style.interval,
             err_style="bars",
             label="mean, 95 % interval",

@@ -2,23 +2,64 @@
 
 - :func:`looks` gives each value of a column its label, colour and line style; :func:`shades` colours for an order.
 - :func:`grid` makes panels, :func:`dress` names and scales the axes of one, :func:`legend` puts one legend beside all.
-- :func:`references` draws the rows that are horizontal lines; :func:`interval` is the 95 % interval of a mean.
+- :func:`references` draws the rows that are horizontal lines; :func:`interval` is the 95 % interval of a mean, and
+  :func:`cut` ends one in an arrow where it leaves its panel.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import AutoLocator, LogLocator, NullFormatter
 
-from vaelib.companion.figures import LOOKS, Look
 from vaelib.companion.verdicts import Spread
+
+
+class Look(NamedTuple):
+    """How one method is drawn in every figure."""
+
+    label: str
+    colour: str
+    linestyle: str
+
+
+# Okabe and Ito's colours, which readers with any colour vision can tell apart, and two of Tol's where they are used up.
+LOOKS: dict[str, Look] = {
+    "kl": Look("KL(q‖p)", "#000000", "-"),
+    "forward_kl": Look("KL(p‖q)", "#56B4E9", "-"),
+    "geometric_js": Look(r"$\mathrm{JS}^{G}_{\alpha}$", "#0072B2", "-"),
+    "dual_geometric_js": Look(r"$\mathrm{JS}^{G}_{*\alpha}$", "#D55E00", "-"),
+    "extended_geometric_js": Look(r"extended $\mathrm{JS}^{G}_{\alpha}$", "#009E73", "--"),
+    "resistor_average": Look("resistor average", "#009E73", "-"),
+    "mmd": Look("MMD", "#CC79A7", "-"),
+    "mmd_moments": Look("MMD of moments", "#CC79A7", "--"),
+    "beta4": Look("KL(q‖p), β = 4", "#7F7F7F", "--"),
+    "half_js": Look("JS, α = ½", "#009E73", "-."),
+    "half_dual": Look("dual, α = ½", "#E69F00", "-."),
+    "learned_js": Look("JS, learned α", "#0072B2", "-"),
+    "learned_dual": Look("dual, learned α", "#D55E00", "-"),
+    "pathwise": Look("pathwise", "#000000", "-"),
+    "pathwise_sampled": Look("pathwise, sampled rate", "#7F7F7F", "--"),
+    "score": Look("score function", "#56B4E9", "-"),
+    "leave_one_out": Look("leave-one-out", "#009E73", "--"),
+    "variance": Look("variance loss, as printed", "#D55E00", "-"),
+    "hybrid": Look("hybrid", "#0072B2", "-"),
+    "relaxed": Look("Gumbel-softmax", "#E69F00", "-"),
+    "straight_through": Look("straight-through", "#CC79A7", "-."),
+    "half_kl": Look("KL(q‖p), β = ½", "#999933", "-"),
+    "auto_encoder": Look("auto-encoder", "#882255", "-"),
+    "PPCA": Look("probabilistic PCA", "#6B6B6B", "-"),
+    "PCA": Look("PCA", "#999999", "-"),
+    "inputs": Look("inputs", "#555555", ":"),
+}
+"""How each divergence, each of :data:`vaelib.runs.experiment.COMPARED` and each estimator is drawn."""
 
 GREY = "0.45"
 """What is no method: references, papers' values, bounds."""
@@ -84,6 +125,30 @@ def interval(values: Any) -> tuple[float, float]:
     return spread.mean - reach, spread.mean + reach
 
 
+def cut(ax: Axes, ends: tuple[float, float], row: float, colour: Any, *, upright: bool = False) -> None:
+    """Where an interval leaves its panel, end it in an arrow at the edge.
+
+    Parameters
+    ----------
+    ax
+        The panel, with its limits.
+    ends
+        Of the interval.
+    row
+        Where it lies on the other axis.
+    colour
+        Of the interval.
+    upright
+        Whether the interval is vertical.
+    """
+    low, high = ax.get_ylim() if upright else ax.get_xlim()
+    ax.autoscale(enable=False)  # an arrow is at the edge, and does not move it
+    for edge, leaves, marker in zip((low, high), (ends[0] < low, ends[1] > high), "v^" if upright else "<>"):
+        if leaves:
+            at = (row, edge) if upright else (edge, row)
+            ax.plot(*at, marker, color=colour, markersize=5, markeredgewidth=0, clip_on=False, zorder=4)
+
+
 def grid(rows: int, columns: int, size: Sequence[float], **options: Any) -> tuple[Figure, Any]:
     """Panels of one size: the figure, and its axes as an array of ``rows`` by ``columns``."""
     return plt.subplots(rows, columns, figsize=(columns * size[0], rows * size[1]), squeeze=False, **options)
@@ -144,7 +209,14 @@ def apart(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return table[~reference], table[reference]
 
 
-def references(ax: Axes, rows: pd.DataFrame, y: str, by: str | None, labels: Mapping[str, str] | None = None) -> None:
+def references(
+    ax: Axes,
+    rows: pd.DataFrame,
+    y: str,
+    by: str | None,
+    labels: Mapping[str, str] | None = None,
+    dashes: Sequence[Any] = ("--", ":", "-.", (0, (6, 2))),
+) -> None:
     """Draw rows as horizontal lines, each in the colour of its method, or grey, with a band where there is an ``sd``.
 
     Parameters
@@ -159,26 +231,29 @@ def references(ax: Axes, rows: pd.DataFrame, y: str, by: str | None, labels: Map
         The column that says what each is: a method, or any text. It is the label where the row has no ``label``.
     labels
         Words for values of `by`.
+    dashes
+        Kinds of lines, one for each row in turn.
     """
-    styles = ["--", ":", "-.", (0, (6, 2))]
     for number, (_, row) in enumerate(rows.dropna(subset=[y]).iterrows() if y in rows else ()):
         value = row[by] if by else "reference"
         colour = LOOKS[value].colour if value in LOOKS else GREY
         named = row.get("label")
         if pd.isna(named):
             named = (labels or {}).get(text(value), f"{LOOKS[value].label}, paper" if value in LOOKS else text(value))
-        ax.axhline(row[y], color=colour, linewidth=1.1, linestyle=styles[number % len(styles)], label=named, zorder=1)
+        ax.axhline(row[y], color=colour, linewidth=1.1, linestyle=dashes[number % len(dashes)], label=named, zorder=1)
         if row.get("sd", 0) > 0:
             ax.axhspan(row[y] - row["sd"], row[y] + row["sd"], color=colour, alpha=0.15, linewidth=0, zorder=0)
 
 
-def legend(figure: Figure, *, place: Any = "outside right center", columns: int = 1, title: str | None = None) -> None:
+def legend(
+    figure: Figure, *, place: Any = "outside right center", columns: int = 1, first: Sequence[Artist] = ()
+) -> None:
     """Put what the panels name into one legend beside them, each name once, and none into the panels."""
-    found: dict[str, Any] = {}
+    found: dict[Any, Any] = {handle.get_label(): handle for handle in first}
     for ax in figure.axes:
         for handle, label in zip(*ax.get_legend_handles_labels()):
             found.setdefault(label, handle)
         if old := ax.get_legend():
             old.remove()
     if len(found) > 1:
-        figure.legend(list(found.values()), list(found), loc=place, ncols=columns, title=title)
+        figure.legend(list(found.values()), list(found), loc=place, ncols=columns)
