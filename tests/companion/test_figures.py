@@ -1,8 +1,10 @@
+import io
 import json
 import re
 
 import numpy as np
 import pandas as pd
+import PIL.Image
 import pytest
 import torch
 from click.testing import CliRunner
@@ -132,6 +134,20 @@ def test_a_pdf_comes_on_demand(show, folder, monkeypatch):
     monkeypatch.setenv("VAELIB_PDF", "1")
     show()
     assert (folder / "line.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_pictures_of_greys_are_kept_in_sixteen_of_them(show, folder):
+    """Three of the committed pictures were half of the bytes of all: noise in 256 greys."""
+    noise = torch.rand(12, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    show("noise", plots.pictures.table({"noise": noise}), plots.pictures.rows, across=1)
+    with PIL.Image.open(folder / "noise.png") as picture:
+        assert len(np.unique(np.asarray(picture.convert("L")))) == 16
+        seen = np.asarray(picture.convert("L"), dtype=int)
+    with plots.style.plt.style.context(["default", figures._STYLE]):
+        drawn = plots.pictures.rows(plots.pictures.table({"noise": noise}), across=1)
+        drawn.savefig(whole := io.BytesIO(), format="png")
+    with PIL.Image.open(whole) as picture:
+        assert np.abs(np.asarray(picture.convert("L"), dtype=int) - seen).max() <= figures._UNSEEN
 
 
 # What is shown

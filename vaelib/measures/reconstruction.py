@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
-from vaelib.divergences import Noise
+from vaelib.divergences import Noise, reverse_kl
 from vaelib.measures.base import BATCH, Observation, Observed, Observer, Split, batches, decode, posterior
 from vaelib.models import VAE, pixels
 from vaelib.objectives import Trainee, corrupt

@@ -30,7 +30,7 @@ class Look(NamedTuple):
     linestyle: str
 
 
-# Okabe and Ito's colours, which readers with any colour vision can tell apart, and two of Tol's where they are used up.
+# Okabe and Ito's colours, which readers with any colour vision can tell apart, and some of Tol's beyond these.
 LOOKS: dict[str, Look] = {
     "kl": Look("KL(q‖p)", "#000000", "-"),
     "forward_kl": Look("KL(p‖q)", "#56B4E9", "-"),
@@ -53,7 +53,8 @@ LOOKS: dict[str, Look] = {
     "hybrid": Look("hybrid", "#0072B2", "-"),
     "relaxed": Look("Gumbel-softmax", "#E69F00", "-"),
     "straight_through": Look("straight-through", "#CC79A7", "-."),
-    "half_kl": Look("KL(q‖p), β = ½", "#999933", "-"),
+    "beta0.5": Look("KL(q‖p), β = 0.5", "#A3A33A", "-"),
+    "beta0.25": Look("KL(q‖p), β = 0.25", "#5E5E1F", "-"),
     "auto_encoder": Look("auto-encoder", "#882255", "-"),
     "PPCA": Look("probabilistic PCA", "#6B6B6B", "-"),
     "PCA": Look("PCA", "#999999", "-"),
