@@ -9,7 +9,7 @@ module           what it draws
 ===============  =======================================================================================
 ``curves``       means over seeds with bands, by method, one panel a measure
 ``courses``      single runs, one line each
-``points``       one dot a seed with means and their intervals, by method; the path of means along a third
+``points``       one dot for each seed with means and their intervals, by method; the path of means along a third
 ``scatters``     one number against another, a dot a case, with a trend
 ``tradeoffs``    two measures of a family along its weight, and everything else as points
 ``scans``        what fixed values of a parameter give, and where runs that learn it end

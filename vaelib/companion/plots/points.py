@@ -1,4 +1,4 @@
-"""Points: one dot a seed, so that nobody has to trust a mean.
+"""Points: one dot for each seed, so that nobody has to trust a mean.
 
 - :func:`by_method`: dots with the mean and its 95 % interval, a row for each method, a panel for each measure.
 - :func:`paths`: one measure against another, with the path of means along a third: error against rate, along a weight.
@@ -29,7 +29,7 @@ def by_method(
     limits: Mapping[str, Sequence[float | None]] | None = None,
     size: Sequence[float] = (3.4, 2.6),
 ) -> Figure:
-    """Draw one dot a run, and the mean with its 95 % interval beside them, for each method.
+    """Draw one dot for each run, and the mean with its 95 % interval beside them, for each method.
 
     An interval that leaves its panel (of two runs it is thirteen times as wide as they are apart) ends in an arrow.
 
@@ -158,7 +158,7 @@ def paths(
     limits: Mapping[str, Sequence[float | None]] | None = None,
     size: Sequence[float] = (4.4, 3.4),
 ) -> Figure:
-    """Draw one measure against another: a dot a run, and the means, joined in the order of a third.
+    """Draw one measure against another: a dot for each run, and the means, joined in the order of a third.
 
     Parameters
     ----------
