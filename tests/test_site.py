@@ -1,26 +1,14 @@
 """The site: boards against the ledger, and what a browser makes of the pages."""
 
-import os
 import re
-import shutil
-import subprocess
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from filelock import FileLock
 
 from vaelib.companion import boards, check, claims, report, statements
 
 ROOT = Path(__file__).parents[1]
-CHROMIUM = shutil.which("chromium")
-ARGUMENTS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--no-first-run",
-]  # fmt: skip
-LACKING = [name for name in ("sphinx", "myst_nb", "furo", "playwright") if find_spec(name) is None]
 
 
 @pytest.fixture
@@ -130,60 +118,6 @@ def test_a_gallery_is_one_block_of_markdown(committed):
     assert heading.startswith("## ")
     assert "\n\n" not in block.strip()
     assert block.count("<img") == len(report.shown(folder)) > 0
-
-
-@pytest.fixture(scope="session")
-def site(tmp_path_factory):
-    """The site, built as `make site` does."""
-    if LACKING:
-        pytest.skip(f"not installed: {', '.join(LACKING)}; pip install 'vaelib[site,browser]'")
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium; apt-get install chromium")
-    folder = tmp_path_factory.getbasetemp()
-    place = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "site"
-    with FileLock(f"{place}.lock"):  # once for all workers
-        if not (done := place / ".done").exists():
-            environment = {name: value for name, value in os.environ.items() if not name.startswith("VAELIB_")}
-            command = [
-                sys.executable,
-                "-m",
-                "sphinx",
-                "-W",
-                "--keep-going",
-                "--quiet",
-                "--conf-dir",
-                "docs",
-                ".",
-                place,
-            ]
-            built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-            assert built.returncode == 0, built.stderr
-            done.touch()
-    return place
-
-
-@pytest.fixture(scope="session")
-def browser(site):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield started
-        started.close()
-
-
-@pytest.fixture(params=[(1440, "light"), (390, "dark")], ids=lambda p: "-".join(map(str, p)))
-def page(browser, request):
-    """A page of this width, in this light; nothing is written to its console, and it asks no other host."""
-    width, scheme = request.param
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    opened, complaints = context.new_page(), []
-    opened.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    opened.on("request", lambda r: None if r.url.startswith(("file:", "data:")) else complaints.append(r.url))
-    yield opened
-    context.close()
-    assert complaints == []
 
 
 def _shown(page):
