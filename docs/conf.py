@@ -16,7 +16,7 @@ from sphinx.util.docutils import SphinxDirective
 
 import vaelib
 from vaelib import paths
-from vaelib.companion import boards
+from vaelib.companion import boards, explorers
 from vaelib.companion.verdicts import RULE
 
 project = "vaelib"
@@ -98,6 +98,17 @@ class Boards(SphinxDirective):
         return [nodes.raw("", boards.overview(), format="html")]
 
 
+class Explorer(SphinxDirective):
+    """A picture to move, made from committed tables."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        for file in paths.figures().glob("*/*/*.csv"):
+            self.env.note_dependency(str(file))
+        return [nodes.raw("", explorers.committed(self.arguments[0]).html(), format="html")]
+
+
 def _root(page: str) -> str:
     return "/".join([".."] * page.count("/")) or "."
 
@@ -152,6 +163,7 @@ def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.add_directive("board", Board)
     app.add_directive("boards", Boards)
+    app.add_directive("explorer", Explorer)
     app.add_html_math_renderer("mathml", (_mathml, None), (_mathml, None))
     app.connect("source-read", _paper_figures)
     app.connect("html-page-context", _accessible, priority=900)  # after the theme

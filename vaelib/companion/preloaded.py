@@ -11,7 +11,6 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 for name in (
     "ipykernel.kernelapp",
-    "ipywidgets",
     "matplotlib.pyplot",
     "scipy.stats",
     "seaborn",
@@ -20,6 +19,7 @@ for name in (
     "sksurv.nonparametric",
     "torch.func",
     "vaelib.companion.claims",
+    "vaelib.companion.explorers",
     "vaelib.companion.figures",
     "vaelib.companion.kernels",
     "vaelib.companion.margins",
