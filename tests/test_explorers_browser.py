@@ -142,6 +142,14 @@ def test_two_of_a_kind_on_one_page_do_not_move_each_other(page, tmp_path):
     assert _state(other) == before
 
 
+def test_data_without_reconstructions_have_no_place_for_them(found):
+    explorer = found[1]
+    assert explorer.locator("svg[role=img]").nth(1).is_visible()
+    explorer.locator("select").first.select_option(index=1)
+    assert not explorer.locator("svg[role=img]").nth(1).is_visible()
+    assert "No reconstructions of these data are kept." in _words(explorer)
+
+
 def test_without_a_script_the_first_picture_is_seen_and_dead_controls_are_not(site, browser):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()

@@ -92,6 +92,11 @@ def test_a_notebook_shows_the_fragment_or_the_words():
     assert repr(explorer) == 'Explorer: A "square". The <square> of side 1 has the area 1.'
 
 
+def test_a_panel_without_a_description_is_not_there():
+    silent = _explorer(table=_explorer().table.assign(name=""), panels=[Panel("<path/>", "{name}", (4, 4))])
+    assert '<svg viewBox="0 0 4 4" width="4" height="4" role="img" aria-label="" style="display:none">' in silent.html()
+
+
 def test_a_control_with_one_value_is_not_shown():
     one = _explorer(table=_explorer().table.query("kind == 'box'")).html()
     assert one.count("<label hidden>") == 1
@@ -283,7 +288,7 @@ def test_reconstructions_are_those_of_the_method_and_of_the_nearest_beta_vae():
     assert row["own_error"] == f"squared error {off[0]:.1f}"
     assert row["own_error"].removeprefix("squared error ") in row["seen"]
     there = rows.loc[("there", "MMD", 2)]
-    assert (there["pictured"], there["input"]) == ("none", "data:,")
+    assert (there["pictured"], there["input"]) == ("", "data:,")
     assert "No reconstructions of these data are kept." in there["seen"]
 
 

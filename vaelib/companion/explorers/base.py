@@ -27,7 +27,7 @@ class Panel(NamedTuple):
     markup
         The inside of an SVG. What a column puts there is markup, too: text in it has to be escaped.
     alt
-        What is seen, for those who do not see it.
+        What is seen, for those who do not see it; where nothing is, the panel is not there.
     size
         Width and height in pixels.
     """

@@ -13,6 +13,7 @@
       panels.forEach(({ markup, alt }, n) => {
         drawings[n].innerHTML = fill(markup);
         drawings[n].setAttribute("aria-label", fill(alt));
+        drawings[n].style.display = fill(alt) ? "" : "none";
       });
       said.textContent = fill(words);
       for (const control of controls) {

@@ -21,7 +21,6 @@ _COLUMNS = ["method", "weight", "seed", "test_rate", "test_reconstruction"]
 _INPUT = "test image"  # the row of a table of pictures that holds what was encoded
 _SIZE, _BESIDE = (400, 320), (300, 320)
 _SIDE = 96  # pixels of a picture
-_ABSENT = "No reconstructions of these data are kept."
 _COLOURS = 16  # of a picture, which is for the eye; errors are of all 256 levels
 
 
@@ -105,7 +104,7 @@ def equal_rate(tables: Mapping[str, Measured], unit: str = "squared error") -> E
                 "Error against rate, lower is better: a line joins the β-VAEs, dots are other methods. " + said,
                 _SIZE,
             ),
-            Panel(_PICTURES, "{seen}", _BESIDE),
+            Panel(_PICTURES, "{pictured}", _BESIDE),
         ],
         words=said + " {seen}",
         start={"method": LOOKS["learned_dual"].label} if "learned_dual" in methods else None,
@@ -182,14 +181,10 @@ def _seen(three: "Sequence[_Picture]", image: int, other: str, unit: str) -> dic
     """What is drawn and said of an input and its two reconstructions, or of none."""
     columns = dict.fromkeys(("input", "own", "other"), "data:,") | dict.fromkeys(("own_error", "other_error"), "")
     if not three:
-        return {**columns, "pictured": "none", "absent": "inline", "seen": _ABSENT}
+        return {**columns, "pictured": "", "seen": "No reconstructions of these data are kept."}
     offs = [f"{unit} {picture.off(three[0]):.1f}" for picture in three[1:]]
-    return {
-        **dict(zip(columns, [*(picture.address for picture in three), *offs])),
-        "pictured": "inline",
-        "absent": "none",
-        "seen": f"Test image {image}: {offs[0]}, and by the trained β-VAE of the nearest rate, {other}, {offs[1]}.",
-    }
+    said = f"Test image {image}: {offs[0]}, and by the trained β-VAE of the nearest rate, {other}, {offs[1]}."
+    return {**dict(zip(columns, [*(picture.address for picture in three), *offs])), "pictured": said, "seen": said}
 
 
 def _chart(errors: pd.DataFrame, unit: str) -> tuple[Axes, str]:
@@ -261,9 +256,7 @@ def _place(number: int, column: str, name: str, below: str) -> str:
 
 
 _PICTURES = (
-    '<g display="{pictured}">'
-    + _place(0, "input", "test image {image}", "")
+    _place(0, "input", "test image {image}", "")
     + _place(1, "own", "{own_name}", "{own_error}")
     + _place(2, "other", "{other_name}", "{other_error}")
-    + f'</g><text display="{{absent}}" y="60">{_ABSENT}</text>'
 )
