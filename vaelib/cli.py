@@ -88,7 +88,7 @@ def figures(
         _redraw(profile, only)
         return
     import joblib
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     from vaelib.companion import claims, notebooks, plan, processes, report
 

@@ -1,3 +1,4 @@
+import io
 import os
 import re
 import select
@@ -120,3 +121,15 @@ def test_on_a_terminal_it_is_one_bar_that_goes(store, monkeypatch):
     assert re.search(r"a · two 0/1 runs · 0\d:\d\d left .*█+.* 62 %", shown)
     assert shown.endswith("\r"), "it goes when all is done"
     assert shown.split("\r")[-2].strip() == ""
+
+
+def test_in_a_notebook_it_is_one_bar_of_text(store, monkeypatch):
+    """A kernel's stderr is no terminal, but what stands there can be written over."""
+    stream = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})()
+    monkeypatch.setattr(progress, "_LOOK", 0.05)
+    monkeypatch.setattr(sys, "stderr", stream)
+    with Progress(store, SECONDS, 2, ABOUT.__getitem__) as bar:
+        bar.finished(JOBS[:2])
+        time.sleep(0.3)
+    assert "\n" not in stream.getvalue()
+    assert re.search(r"a · two 0/1 runs · \d\d:\d\d left .*[█#]+.* 50 %", stream.getvalue())

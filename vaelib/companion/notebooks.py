@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import yaml
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from vaelib import paths
 from vaelib.companion import processes
@@ -292,14 +292,13 @@ def _execute(
 def keep(output: Path, notebook: Path) -> None:
     """Put an executed copy in a notebook's place, for it to be committed.
 
-    What differs from run to run goes: metadata of papermill and widgets, times, and what was written to stderr; and
-    the cell that says where the results go. Cells tagged ``hide-input`` are folded where JupyterLab opens them.
+    What differs from run to run goes: metadata of papermill, times, and what was written to stderr; and the cell that
+    says where the results go. Cells tagged ``hide-input`` are folded where JupyterLab opens them.
     """
     executed = json.loads(output.read_text(encoding="utf-8"))
     executed["cells"] = [c for c in executed["cells"] if "injected-parameters" not in c["metadata"].get("tags", [])]
     counts = itertools.count(1)
-    for transient in ("papermill", "widgets"):
-        executed["metadata"].pop(transient, None)
+    executed["metadata"].pop("papermill", None)
     executed["metadata"]["language_info"] = {"name": "python"}
     for cell in executed["cells"]:
         tags = cell["metadata"].get("tags", [])
@@ -308,11 +307,7 @@ def keep(output: Path, notebook: Path) -> None:
             cell["metadata"]["jupyter"] = {"source_hidden": True}
         if cell["cell_type"] == "code":
             count = cell["execution_count"] = next(counts)
-            cell["outputs"] = [o for o in cell["outputs"] if o.get("name") != "stderr" and not _is_widget(o)]
+            cell["outputs"] = [o for o in cell["outputs"] if o.get("name") != "stderr"]
             for result in cell["outputs"]:
                 result.update({"execution_count": count} if "execution_count" in result else {})
     write_text(notebook, json.dumps(executed, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-
-
-def _is_widget(output: Mapping[str, Any]) -> bool:
-    return "application/vnd.jupyter.widget-view+json" in output.get("data", {})

@@ -100,7 +100,7 @@ def offline() -> Iterator[None]:
 def resumed(url: str, file: Path) -> Path:
     """Download a large file, going on where an earlier attempt broke off, with a progress bar; returns the file."""
     import requests
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     part = file.with_name(file.name + ".part")
     have = part.stat().st_size if part.exists() else 0

@@ -99,7 +99,7 @@ def chairs(name: str) -> Dataset:
 
 def _faces() -> dict[str, NDArray[Any]]:
     from PIL import Image
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     root = paths.data() / "celeba"
     parts = [line.split() for line in (root / "list_eval_partition.txt").read_text().splitlines()]
@@ -127,7 +127,7 @@ def _chair_files(archive: tarfile.TarFile) -> Iterator[tuple[str, tarfile.TarInf
 
 def _chairs() -> dict[str, NDArray[Any]]:
     from PIL import Image
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     def small(image: Image.Image) -> Image.Image:
         return image.convert("L").resize((64, 64), Image.Resampling.LANCZOS)

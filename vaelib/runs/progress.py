@@ -1,4 +1,4 @@
-"""Progress: one bar on a terminal, one plain line a minute elsewhere."""
+"""Progress: one bar on a terminal and in a notebook, one plain line a minute elsewhere."""
 
 import sys
 import threading
@@ -8,8 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
-from tqdm.auto import tqdm
-from tqdm.notebook import tqdm_notebook
+from tqdm import tqdm
 
 from vaelib.runs.execution import Job
 from vaelib.runs.store import Store
@@ -42,7 +41,8 @@ class Shown(ABC):
         self._watch.join()
 
     def _show(self) -> None:
-        if not sys.stderr.isatty() and not issubclass(tqdm, tqdm_notebook):
+        notebook = type(sys.stderr).__module__ == "ipykernel.iostream"
+        if not sys.stderr.isatty() and not notebook:
             while not self._end.wait(_LINE):
                 print(self.text(), file=sys.stderr, flush=True)
             return

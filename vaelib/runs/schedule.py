@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import joblib
 import torch
 from filelock import FileLock, Timeout
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from vaelib import data as datasets
 from vaelib import files
