@@ -111,6 +111,7 @@ def test_nothing_sticks_out(site, page, name):
         .map((e) => e.outerHTML.slice(0, 80))"""
     for explorer in page.locator(".vl-explorer").all():
         assert explorer.locator(".vl-controls").is_visible()
+        assert not explorer.locator(".vl-still").is_visible()
         assert explorer.evaluate(sticking) == []
 
 

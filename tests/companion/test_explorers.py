@@ -79,6 +79,13 @@ def test_without_a_script_the_row_of_the_start_is_seen_and_the_controls_are_not(
     assert 'aria-label="A &#34;square&#34;"' in fragment
 
 
+def test_where_only_text_is_left_it_says_why():
+    """JupyterLab takes styles, scripts and drawings out of a notebook that is not trusted."""
+    fragment = _explorer().html()
+    assert '<p class="vl-still">An explorer, A &#34;square&#34;: ' in fragment
+    assert ".vl-explorer .vl-still { display: none; }" in fragment
+
+
 def test_fragments_are_alone_the_same_and_without_ids_or_addresses():
     fragment = _explorer().html()
     assert fragment == _explorer().html()
@@ -95,6 +102,13 @@ def test_a_notebook_shows_the_fragment_or_the_words():
 def test_a_panel_without_a_description_is_not_there():
     silent = _explorer(table=_explorer().table.assign(name=""), panels=[Panel("<path/>", "{name}", (4, 4))])
     assert '<svg viewBox="0 0 4 4" width="4" height="4" role="img" aria-label="" style="display:none">' in silent.html()
+
+
+def test_keys_on_a_control_are_not_the_notebooks():
+    """JupyterLab looks for this attribute on what has the focus first, and would move to another cell."""
+    controls = re.findall(r"<(?:input|select)[^>]*>", _explorer().html())
+    assert len(controls) == 2
+    assert all('data-lm-suppress-shortcuts="yes"' in control for control in controls)
 
 
 def test_a_control_with_one_value_is_not_shown():

@@ -42,7 +42,8 @@ class Explorer:
     """A table of which a reader sees one row at a time, chosen by controls: the display of a notebook's cell.
 
     The fragment holds its own style and script, so that it works wherever HTML is shown; without scripts the first row
-    is seen, without controls. It has no ids, so that several stand on one page; the same table gives the same text.
+    is seen, without controls. Where styles go as well, as in a notebook that is not trusted, a sentence says so. It
+    has no ids, so that several stand on one page; the same table gives the same text.
 
     Attributes
     ----------

@@ -24,6 +24,9 @@
       }
     };
     root.addEventListener("input", show);
+    // JupyterLab takes the focus to the cell that was clicked, and arrow keys with it; the attribute on each control
+    // keeps its shortcuts away.
+    root.addEventListener("click", (event) => event.target.closest("input, select")?.focus());
     root.querySelector(".vl-controls").hidden = false;
     show(); // a browser may keep a control's place when a page is loaded again
   };
