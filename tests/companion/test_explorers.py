@@ -242,6 +242,12 @@ def test_the_minimum_of_each_epoch_is_that_of_the_mean_over_seeds():
     assert rows.loc[("here", "dual", 1), "left"].startswith("KL(p‖q)")
 
 
+def test_an_extended_form_is_explored_as_well():
+    rows = _rows(explorers.landscape({"here": _landscape().replace("dual_geometric_js", "extended_geometric_js")}))
+    assert set(rows["form"]) == {"first form", "extended form"}
+    assert set(rows.query("form == 'extended form'")["left"].str.split(" = ").str[0]) == {"KL(q‖p)"}
+
+
 def test_only_epochs_that_all_have_are_shown():
     rows = _rows(explorers.landscape({"here": _landscape(), "there": _landscape(epochs=(1, 2, 3))}))
     assert set(rows["epoch"]) == {1, 2}
@@ -250,8 +256,10 @@ def test_only_epochs_that_all_have_are_shown():
 def test_landscapes_that_lack_something_are_refused():
     with pytest.raises(Invalid, match="at least one table"):
         explorers.landscape({})
-    with pytest.raises(Invalid, match=r"tables.here: .* a table with columns form, seed"):
-        explorers.landscape({"here": _landscape().drop(columns="seed")})
+    with pytest.raises(Invalid, match=r"tables.here: .* a table with columns form, epoch"):
+        explorers.landscape({"here": _landscape().drop(columns="epoch")})
+    with pytest.raises(Invalid, match=r"tables.here.form: .* of geometric_js, dual_geometric_js"):
+        explorers.landscape({"here": _landscape().assign(form="kl")})
     with pytest.raises(Invalid, match="one row for each combination"):
         explorers.landscape({"here": _landscape(), "there": _landscape().query("form == 'geometric_js'")})
 

@@ -10,33 +10,39 @@ from vaelib.companion.explorers.skews import FORMS
 from vaelib.companion.figures import LOOKS
 from vaelib.errors import Invalid
 
-_COLUMNS = ["form", "seed", "epoch", "skew", "divergence"]
-_ENDS = {"geometric_js": ("KL(q‖p)", "KL(p‖q)"), "dual_geometric_js": ("KL(p‖q)", "KL(q‖p)")}
+_COLUMNS = ["form", "epoch", "skew", "divergence"]
+_ENDS = {
+    "geometric_js": ("KL(q‖p)", "KL(p‖q)"),
+    "dual_geometric_js": ("KL(p‖q)", "KL(q‖p)"),
+    "extended_geometric_js": ("KL(q‖p)", "KL(p‖q)"),
+}
 _SIZE, _BESIDE = (400, 310), (290, 310)  # pixels
 
 
 def landscape(tables: Mapping[str, pd.DataFrame], limit: float = 40.0) -> Explorer:
-    """An explorer of the landscape, means over seeds: the curve of an epoch before those of all others.
+    """An explorer of the landscape, means over runs: the curve of an epoch before those of all others.
 
     Parameters
     ----------
     tables
-        By what each was measured on, in words, a table like the one that notebook 03 draws its landscape from: a row
-        for each ``form``, ``seed``, ``epoch`` and ``skew`` with the ``divergence`` in nats. All have the same forms; of
-        the epochs those are shown that all have.
+        By what each was measured on, in words, what :class:`vaelib.measures.Landscape` observed: a row for each run,
+        ``form``, ``epoch`` and ``skew`` with the ``divergence`` in nats. All have the same forms; of the epochs those
+        are shown that all have.
     limit
         Where the axis is cut off, in nats.
 
     Raises
     ------
     Invalid
-        If there is no table, or one lacks a column.
+        If there is no table, one lacks a column or has another form, or they have not the same forms.
     """
     if not tables:
         raise Invalid("tables", dict(tables), "at least one table")
     for name, table in tables.items():
         if not {*_COLUMNS} <= {*table}:
             raise Invalid(f"tables.{name}", list(table), f"a table with columns {', '.join(_COLUMNS)}")
+        if not {*table["form"]} <= {*FORMS}:
+            raise Invalid(f"tables.{name}.form", sorted({*table["form"]}), f"of {', '.join(FORMS)}")
     axes = Axes((0, 1), (0, limit), ("skew α", "divergence, nats"), _SIZE)
     epochs = set.intersection(*({*table["epoch"]} for table in tables.values()))
     rows = [
@@ -82,17 +88,17 @@ def _rows(axes: Axes, name: str, form: str, part: pd.DataFrame) -> list[dict[str
     minima = mean.idxmin(axis="columns")
     last, highest = max(float(minima.index[-1]), 1.0), max(0.6, 1.1 * float(minima.max()))
     beside = Axes((0, last), (0, highest), ("epoch", "skew of the minimum"), _BESIDE)
-    colour = LOOKS[form].colour if form in LOOKS else "currentColor"
+    colour = LOOKS[form].colour
     line = f'<path class="vl-line" style="stroke:{colour}" d="{beside.path(minima.index, minima)}"/>'
     first, rows = int(mean.index[0]), list[dict[str, object]]()
     for epoch, curve in mean.iterrows():
-        best, (left, right) = float(curve.idxmin()), _ENDS.get(form, ("", ""))
+        best, (left, right) = float(curve.idxmin()), _ENDS[form]
         before = "" if epoch == first else f"At epoch {first} the minimum was at α = {mean.loc[first].idxmin():.2f}."
         (x, y), (at, depth) = axes.at(best, curve.min()), beside.at(epoch, best)
         rows.append(
             {
                 "data": name,
-                "form": FORMS.get(form, form),
+                "form": FORMS[form],
                 "epoch": int(epoch),
                 "colour": colour,
                 "minima": beside.frame(line),
@@ -104,8 +110,8 @@ def _rows(axes: Axes, name: str, form: str, part: pd.DataFrame) -> list[dict[str
                 "y": float(y),
                 "best": f"{best:.2f}",
                 "least": f"{curve.min():.2f}",
-                "left": f"{left} = {curve.iloc[0]:.1f}".strip(" ="),
-                "right": f"{right} = {curve.iloc[-1]:.1f}".strip(" ="),
+                "left": f"{left} = {curve.iloc[0]:.1f}",
+                "right": f"{right} = {curve.iloc[-1]:.1f}",
                 "moved": before,
             }
         )
