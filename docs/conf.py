@@ -16,7 +16,7 @@ from sphinx.util.docutils import SphinxDirective
 
 import vaelib
 from vaelib import paths
-from vaelib.companion import boards, explorers
+from vaelib.companion import boards, cells, explorers
 from vaelib.companion.verdicts import RULE
 
 project = "vaelib"
@@ -132,6 +132,16 @@ def _paper_figures(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = json.dumps(notebook)
 
 
+def _anchors(app: Sphinx, tree: nodes.document) -> None:
+    """Cells of code can be linked to."""
+    page = app.env.docname
+    if not page.startswith("notebooks/"):
+        return
+    notebook = json.loads(Path(app.env.doc2path(page)).read_text(encoding="utf-8"))["cells"]
+    for cell in tree.findall(lambda node: isinstance(node, nodes.container) and node.get("nb_element") == "cell_code"):
+        cell["ids"].append(cells.anchor(notebook[cell["cell_index"]]["id"]))
+
+
 def _accessible(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: nodes.document | None) -> None:
     """What scrolls can be reached with the keyboard, and headings have a level."""
     body = context.get("body", "")
@@ -166,5 +176,6 @@ def setup(app: Sphinx) -> None:
     app.add_directive("explorer", Explorer)
     app.add_html_math_renderer("mathml", (_mathml, None), (_mathml, None))
     app.connect("source-read", _paper_figures)
+    app.connect("doctree-read", _anchors)
     app.connect("html-page-context", _accessible, priority=900)  # after the theme
     app.connect("build-finished", _figures)

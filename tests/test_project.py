@@ -11,6 +11,7 @@ import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
+import jsonschema
 import nbformat
 import pytest
 import yaml
@@ -201,3 +202,20 @@ def test_a_committed_picture_is_a_figure():
     """A picture or a table that no note tells of cannot be drawn again, and nobody knows where it came from."""
     files = [*(ROOT / "figures").glob("*/*/*.png"), *(ROOT / "figures").glob("*/*/*.csv")]
     assert {file.with_suffix(".json") for file in files} == set(NOTES)
+
+
+def test_the_citation_keeps_to_the_formats_schema_and_has_the_papers():
+    """The schema is the format's own (citation-file-format 1.2.0)."""
+    schema = json.loads((ROOT / "tests" / "fixtures" / "cff-1.2.0.schema.json").read_text(encoding="utf-8"))
+    citation = yaml.load((ROOT / "CITATION.cff").read_text(encoding="utf-8"), yaml.BaseLoader)
+    for one in [citation, *citation["references"]]:
+        for name in {"year", "month"} & one.keys():
+            one[name] = int(one[name])
+    found = jsonschema.Draft7Validator(schema, format_checker=jsonschema.FormatChecker()).iter_errors(citation)
+    assert [f"{error.json_path}: {error.message}" for error in found] == []
+    assert (citation["version"], citation["license"]) == (PROJECT["version"], PROJECT["license"])
+    book = yaml.safe_load((ROOT / "vaelib" / "companion" / "claims.yaml").read_text(encoding="utf-8"))["papers"]
+    assert [one["abbreviation"] for one in citation["references"]] == [*book][:5]
+    for one in citation["references"]:
+        assert one["title"] in book[one["abbreviation"]]
+        assert all(name["family-names"] in book[one["abbreviation"]] for name in one["authors"] if "family-names" in name)

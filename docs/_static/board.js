@@ -1,6 +1,13 @@
 // Filters, search and order of a board. Without this script every claim is there, and the form is not.
 "use strict";
 (() => {
+  // What a link to a notebook's cell leads to is unfolded.
+  const unfold = () => document.getElementById(decodeURIComponent(location.hash.slice(1)))?.querySelector(":scope.cell > details")?.setAttribute("open", "");
+  addEventListener("hashchange", unfold);
+  addEventListener("DOMContentLoaded", unfold);
+  unfold();
+})();
+(() => {
   const board = document.querySelector("ol.board");
   const form = document.querySelector("form.board-filters");
   if (!board || !form) return;

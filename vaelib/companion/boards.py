@@ -5,6 +5,7 @@ A board is a piece of HTML without scripts, made from what the notebooks recorde
 """
 
 import math
+import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,9 +14,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vaelib import paths
-from vaelib.companion import check, claims, report
+from vaelib.companion import cells, check, claims, report
+from vaelib.companion.cells import Cell
 from vaelib.companion.check import Answer, Found
-from vaelib.companion.statements import Claim, rounded
+from vaelib.companion.statements import DATA, Claim, rounded
 from vaelib.companion.verdicts import SCALES, Spread
 
 NOT_MEASURED = "not measured"
@@ -46,15 +48,6 @@ METHODS = {
     "svm": "support vector machine",
 }
 """What the last parts of a claim's id stand for; others are called as they are."""
-_DATA = {
-    "mnist": "MNIST",
-    "fashion_mnist": "FashionMNIST",
-    "dsprites": "dSprites",
-    "chairs": "chairs",
-    "celeba": "CelebA",
-    "cifar10": "CIFAR-10",
-    "metabric": "METABRIC",
-}
 PAPERS = {
     "thesis": "Thesis: learning skew",
     "avae": "α-VAE",
@@ -121,9 +114,27 @@ class Measurement:
         return self.found.folder.name
 
     @property
+    def cell(self) -> Cell | None:
+        """The cell that records it."""
+        return cells.recording(self.notebook, self.found.record.claim)
+
+    @property
+    def drawn(self) -> list[tuple[Path, Cell | None]]:
+        """The pictures that it rests on, each with the cell that shows it."""
+        shown = {figure["path"]: figure["note"]["caption"] for figure in report.shown(self.found.folder)}
+        names = {picture: f"{picture.parent.name}/{picture.name}" for picture in self.found.pictures}
+        return [(p, cells.showing(self.notebook, p.stem, shown[name])) for p, name in names.items()]
+
+    @property
     def place(self) -> str:
         """The folder of its figures, below ``figures``."""
         return self.found.folder.relative_to(paths.figures()).as_posix()
+
+    @property
+    def archive(self) -> str:
+        """The archive that holds any of its runs, below ``figures``; empty where none does."""
+        file = self.found.folder.parent / "runs.tar.gz"
+        return "" if _archived(file).isdisjoint(self.found.record.runs) else file.relative_to(paths.figures()).as_posix()
 
 
 @dataclass(frozen=True)
@@ -169,6 +180,15 @@ def _answers(folder: Path) -> tuple[Answer, ...]:
     return tuple(check.answer(check.matching(["*"])))
 
 
+@cache
+def _archived(file: Path) -> frozenset[str]:
+    """The keys of the runs in an archive, if it is there."""
+    if not file.exists():
+        return frozenset()
+    with tarfile.open(file) as archive:
+        return frozenset(name.removesuffix(".zip") for name in archive.getnames())
+
+
 def rows(paper: str) -> list[Row]:
     """The claims of a paper as its board shows them: those that disagree first, then in the ledger's order."""
     found = [_row(one, n) for n, one in enumerate(_answers(paths.figures())) if one.claim.paper == paper]
@@ -183,7 +203,7 @@ def _row(one: Answer, order: int) -> Row:
         claim,
         order,
         subject,
-        tuple(_DATA.get(name, name) for name in claim.setting.data),
+        tuple(DATA.get(name, name) for name in claim.setting.data),
         methods,
         min((verdict.finding for verdict in one.nearest), key=ORDER.index, default=NOT_MEASURED),
         axis,
@@ -197,8 +217,8 @@ def _subject(claim: Claim) -> tuple[str, tuple[str, ...]]:
         return "", ()
     parts = claim.id.split("/")[2:]
     methods = tuple(METHODS[part] for part in parts if part in METHODS)
-    others = [_DATA.get(part, part) for part in parts if part not in METHODS and part not in claim.setting.data]
-    return ", ".join([*(_DATA.get(name, name) for name in claim.setting.data), *others, *methods]), methods
+    others = [DATA.get(part, part) for part in parts if part not in METHODS and part not in claim.setting.data]
+    return ", ".join([*(DATA.get(name, name) for name in claim.setting.data), *others, *methods]), methods
 
 
 def _spreads(found: Found) -> dict[str, Spread]:
@@ -271,7 +291,7 @@ def board(paper: str, root: str) -> str:
         filters={
             "finding": _known([v.finding for v in measured] + missing, ORDER),
             "scale": _known((v.scale for v in measured), SCALES),
-            "data": _known(chain.from_iterable(row.data for row in shown), tuple(_DATA.values())),
+            "data": _known(chain.from_iterable(row.data for row in shown), tuple(DATA.values())),
             "method": _known(chain.from_iterable(row.methods for row in shown), tuple(METHODS.values())),
         },
         width=_WIDTH,

@@ -21,7 +21,7 @@ from IPython import display
 from matplotlib.figure import Figure
 
 from vaelib import __version__, paths
-from vaelib.companion.statements import unpadded
+from vaelib.companion.statements import DATA, unpadded
 from vaelib.errors import Invalid, UserError
 from vaelib.files import holds, write_bytes, write_text
 from vaelib.provenance import commit
@@ -35,22 +35,6 @@ _PLOTS = "vaelib.companion.plots"
 _STYLE = Path(__file__).with_name("vaelib.mplstyle")
 _SHOWN = dict[Path, list[str]]()  # by folder, the figures that this process has shown, in their order
 _UNSEEN = 20  # levels of 255 by which a palette may miss a pixel, and nobody sees it
-_DATA = {
-    "mnist5k": "5,000 MNIST digits",
-    "mnist": "MNIST",
-    "fashion_mnist": "FashionMNIST",
-    "cifar10": "CIFAR-10",
-    "cifar10-jpeg": "JPEG copies of CIFAR-10",
-    "svhn": "SVHN",
-    "celeba": "CelebA",
-    "chairs": "rendered chairs",
-    "dsprites": "dSprites",
-    "sprites": "re-rendered sprites",
-    "mixture": "a mixture of Gaussians",
-    "metabric": "METABRIC",
-    "gse7390": "GSE7390",
-    "simulated_cohort": "simulated patients",
-}
 _NETWORKS = {"burgess": "Burgess network", "mlp": "MLP", "cnc": "CNC network", "x": "X-VAE network"}
 
 
@@ -206,7 +190,7 @@ def _data(name: str) -> str:
     kind, _, size = unpadded(name).partition(":")
     if kind in ("folder", "npz"):
         return "images of " + Path(size).stem
-    return (f"{int(size):,} " if size.isdecimal() else "") + _DATA.get(kind, kind)
+    return (f"{int(size):,} " if size.isdecimal() else "") + DATA.get(kind, kind)
 
 
 def _network(kind: str) -> str:

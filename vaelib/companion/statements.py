@@ -25,6 +25,24 @@ STAND_INS = {
 }
 """By a data set's name, without its size: the papers' data set that it stands for, and what it is."""
 
+DATA = {
+    "mnist": "MNIST",
+    "fashion_mnist": "FashionMNIST",
+    "dsprites": "dSprites",
+    "chairs": "rendered chairs",
+    "celeba": "CelebA",
+    "cifar10": "CIFAR-10",
+    "svhn": "SVHN",
+    "metabric": "METABRIC",
+    "mnist5k": "5,000 MNIST digits",
+    "sprites": "re-rendered sprites",
+    "cifar10-jpeg": "JPEG copies of CIFAR-10",
+    "gse7390": "GSE7390",
+    "simulated_cohort": "simulated patients",
+    "mixture": "a mixture of Gaussians",
+}
+"""What data sets are called on boards and in captions; the papers' own come first."""
+
 
 class Frozen(BaseModel):
     """A model that does not change, is strict about names, and holds finite numbers."""
