@@ -4,12 +4,15 @@ The source folder is the project's: a link between its pages, notebooks and figu
 """
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from docutils import nodes
 from latex2mathml import converter
+from myst_parser.slugs import github_slugify
 from PIL import Image
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
@@ -24,7 +27,7 @@ release = version = vaelib.__version__
 html_title = "vaelib"
 language = "en"
 root_doc = "docs/index"
-include_patterns = ["docs/**.md", "notebooks/*.ipynb", "CONTRIBUTING.md", "CHANGELOG.md", "figures/*/REPORT.md"]
+include_patterns = ["docs/**.md", "notebooks/*.ipynb", "CONTRIBUTING.md", "CHANGELOG.md", "figures/*/*.md"]
 exclude_patterns = [".*", "build", "figures/trial", "tests", "vaelib", "benchmarks", "*.egg-info"]
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton", "sphinx_design"]
 
@@ -132,6 +135,18 @@ def _paper_figures(app: Sphinx, page: str, source: list[str]) -> None:
     source[0] = json.dumps(notebook)
 
 
+def _reports(app: Sphinx, page: str, source: list[str]) -> None:
+    """Reports link to a notebook's headings as Jupyter and code hosts call them: call them as on this site.
+
+    A profile's own report has those of its papers below it in the navigation.
+    """
+    if not page.startswith("figures/"):
+        return
+    source[0] = re.sub(r"(\.ipynb#)([^)]+)", lambda m: m[1] + github_slugify(unquote(m[2])), source[0])
+    if page.endswith("/REPORT"):
+        source[0] += "\n```{toctree}\n:hidden:\n:glob:\n*\n```\n"
+
+
 def _anchors(app: Sphinx, tree: nodes.document) -> None:
     """Cells of code can be linked to."""
     page = app.env.docname
@@ -176,6 +191,7 @@ def setup(app: Sphinx) -> None:
     app.add_directive("explorer", Explorer)
     app.add_html_math_renderer("mathml", (_mathml, None), (_mathml, None))
     app.connect("source-read", _paper_figures)
+    app.connect("source-read", _reports)
     app.connect("doctree-read", _anchors)
     app.connect("html-page-context", _accessible, priority=900)  # after the theme
     app.connect("build-finished", _figures)

@@ -27,10 +27,10 @@ def measured(tmp_path, monkeypatch):
 
 
 def test_every_claim_has_one_board():
-    assert {statements.get(name).paper for name in statements.ids()} == {*boards.PAPERS}
+    assert {statements.get(name).paper for name in statements.ids()} == {*statements.PAPERS}
 
 
-@pytest.mark.parametrize("paper", boards.PAPERS)
+@pytest.mark.parametrize("paper", statements.PAPERS)
 def test_a_board_says_what_the_ledger_says(paper, committed):
     rows = {row.claim.id: row for row in boards.rows(paper)}
     known = check.answer(check.matching(["*"], paper))
@@ -48,7 +48,7 @@ def test_a_board_says_what_the_ledger_says(paper, committed):
     assert sum(boards.counts(paper).values()) == len(known)
 
 
-@pytest.mark.parametrize("paper", boards.PAPERS)
+@pytest.mark.parametrize("paper", statements.PAPERS)
 def test_a_board_is_sound_markup_with_an_anchor_a_claim(paper, committed):
     html = boards.board(paper, "../..")
     tree = ElementTree.fromstring(f"<div>{_as_xml(html)}</div>")
@@ -63,7 +63,7 @@ def test_a_board_is_sound_markup_with_an_anchor_a_claim(paper, committed):
     assert all(drawing.find("title").text for drawing in tree.iter("svg"))
 
 
-@pytest.mark.parametrize("paper", boards.PAPERS)
+@pytest.mark.parametrize("paper", statements.PAPERS)
 def test_a_drawing_stays_within_its_axis(paper, committed):
     for drawing in ElementTree.fromstring(f"<div>{_as_xml(boards.board(paper, '.'))}</div>").iter("svg"):
         _, _, width, height = map(float, drawing.get("viewBox").split())

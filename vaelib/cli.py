@@ -1,4 +1,4 @@
-"""The command line: ``vaelib check | claims | train | figures | data | runs | report``."""
+"""The command line: ``vaelib check | claims | train | figures | report | crate | data | runs``."""
 
 import json
 import logging
@@ -261,6 +261,23 @@ def report_(profile: str) -> None:
     from vaelib.companion import report
 
     click.echo(report.write(profile))
+
+
+@main.command(name="crate")
+@click.argument("paper")
+@click.argument("archive", type=click.Path(path_type=Path, dir_okay=False))
+def crate_(paper: str, archive: Path) -> None:
+    """Write the claims of a PAPER with all evidence to an ARCHIVE, an RO-Crate (.zip).
+
+    The runs that the store holds go along without weights; the others are named.
+    """
+    try:
+        from vaelib.companion import crate
+    except ModuleNotFoundError as error:
+        raise UserError(f"crate: {error.name} is not installed here; pip install 'vaelib[crate]' does it") from error
+
+    written, records, runs = crate.write(paper, archive)
+    click.echo(f"{written} claims, {records} records and {runs} runs in {archive}")
 
 
 @main.group()

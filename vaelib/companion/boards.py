@@ -17,7 +17,7 @@ from vaelib import paths
 from vaelib.companion import cells, check, claims, report
 from vaelib.companion.cells import Cell
 from vaelib.companion.check import Answer, Found
-from vaelib.companion.statements import DATA, Claim, rounded
+from vaelib.companion.statements import DATA, PAPERS, Claim, rounded
 from vaelib.companion.verdicts import SCALES, Spread
 
 NOT_MEASURED = "not measured"
@@ -48,16 +48,6 @@ METHODS = {
     "svm": "support vector machine",
 }
 """What the last parts of a claim's id stand for; others are called as they are."""
-PAPERS = {
-    "thesis": "Thesis: learning skew",
-    "avae": "α-VAE",
-    "varloss": "Variance loss",
-    "mivae": "MI-VAE",
-    "fgvae": "Representation learning",
-    "theory": "Theory",
-    "errata": "Errata",
-}
-"""The boards, with their titles."""
 _WIDTH, _LINE, _EDGE = 240, 14, 6  # of a drawing, of a line in it, and what stays free at its sides; in pixels
 
 

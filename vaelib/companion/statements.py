@@ -43,6 +43,17 @@ DATA = {
 }
 """What data sets are called on boards and in captions; the papers' own come first."""
 
+PAPERS = {
+    "thesis": "Thesis: learning skew",
+    "avae": "α-VAE",
+    "varloss": "Variance loss",
+    "mivae": "MI-VAE",
+    "fgvae": "Representation learning",
+    "theory": "Theory",
+    "errata": "Errata",
+}
+"""By short name, what papers are called on boards and in reports."""
+
 
 class Frozen(BaseModel):
     """A model that does not change, is strict about names, and holds finite numbers."""
