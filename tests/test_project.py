@@ -61,7 +61,7 @@ def test_conda_and_make_install_with_the_one_list_of_pins():
     (pip,) = [
         d["pip"] for d in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"] if isinstance(d, dict)
     ]
-    assert pip == ["--constraint constraints.txt", "--editable .[dev,cluster]"]
+    assert pip == ["--constraint constraints.txt", "--editable .[dev,cluster,crate]"]
     makefile = (ROOT / "Makefile").read_text()
     installs = [line for line in makefile.splitlines() if "pip install" in line]
     assert installs
@@ -218,4 +218,6 @@ def test_the_citation_keeps_to_the_formats_schema_and_has_the_papers():
     assert [one["abbreviation"] for one in citation["references"]] == [*book][:5]
     for one in citation["references"]:
         assert one["title"] in book[one["abbreviation"]]
-        assert all(name["family-names"] in book[one["abbreviation"]] for name in one["authors"] if "family-names" in name)
+        assert all(
+            name["family-names"] in book[one["abbreviation"]] for name in one["authors"] if "family-names" in name
+        )

@@ -1,7 +1,12 @@
+import json
+import re
 from collections import defaultdict
 from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
 
 import mistune
+import nbformat
 import pandas as pd
 import pytest
 
@@ -10,6 +15,7 @@ from vaelib.companion import claims, figures, plots, report, statements
 from vaelib.companion.claims import Claim, Ledger, Setting
 from vaelib.errors import UserError
 
+ROOT = Path(__file__).parents[2]
 NASTY = r"a|b *c* _d_ __e__ <f> & &lt; `g` [h](i) ![j] ~~k~~ \ $l$ \| \* fashion_mnist"
 
 
@@ -55,7 +61,7 @@ def saved():
         figures.show(
             plots.curves.means, table, "a.b", folder=folder, caption=caption, of=of, claims=[claim], x="x", y="y"
         )
-        return report.write("quick")
+        return report.write("quick").with_name(f"{claim.split('/')[0]}.md")
 
     return save
 
@@ -63,17 +69,61 @@ def saved():
 def test_a_report_sets_figures_beside_claims(saved):
     markdown = saved("Skew against epoch.", "thesis/c5")
     text = markdown.read_text()
-    assert "1 notebooks. reduced: 1 agrees; stand-in: 1 agrees." in text
+    assert "reduced: 1 agrees; stand-in: 1 agrees." in text
     assert text.index("*reduced*") < text.index("| mnist, 100 epochs |") < text.index("*stand-in*")
     assert text.index("*stand-in*") < text.index("| mnist5k, 100 epochs |")
     assert "![Skew against epoch.](02_test/a.b.png)" in text
     assert "*Skew against epoch.* (MNIST, Burgess network, 10 epochs, seed 0; 1 runs, vaelib" in text
-    assert "| thesis/c5 |" in text
-    assert f"- thesis/c5: {claims.get('thesis/c5').says}, holds" in text
+    assert "): thesis/c5\n" in text
+    assert f"| {claims.get('thesis/c5').says} | holds |" in text
     (image,) = rendered(markdown).images
     assert image["alt"] == "Skew against epoch."
     assert (markdown.parent / image["src"]).exists()
-    assert report.write("quick").read_text() == text
+    report.write("quick")
+    assert markdown.read_text() == text
+
+
+def test_the_index_counts_what_the_reports_of_papers_have(saved):
+    first = saved("Skew against epoch.", "thesis/c5")
+    saved("Skew.", "fgvae/c1")
+    index = (first.parent / "REPORT.md").read_text()
+    assert "1 notebooks. reduced: 1 agrees, 1 undecided; stand-in: 1 agrees, 1 undecided." in index
+    assert "| [Thesis: learning skew](thesis.md) | reduced: 1 agrees; stand-in: 1 agrees. |" in index
+    assert "[Representation learning](fgvae.md)" in index
+    assert not (first.parent / "mivae.md").exists()
+    assert "](02_test" not in index
+    Ledger(first.parent / "02_test").file.write_text("[]")
+    report.write("quick")
+    assert not first.exists()  # nothing of this paper is recorded any more
+
+
+def test_a_figure_that_tests_no_claim_is_in_the_index(saved):
+    paper = saved("Skew.", "thesis/c1")
+    note = paper.parent / "02_test" / "a.b.json"
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"claims": []}))
+    index = report.write("quick").read_text()
+    assert "![Skew.](02_test/a.b.png)" in index
+    assert "![Skew.]" not in paper.read_text()
+
+
+def test_a_note_of_an_older_version_is_shown_without_a_setting(saved):
+    paper = saved("Skew.", "thesis/c1")
+    note = paper.parent / "02_test" / "a.b.json"
+    note.write_text(json.dumps({k: v for k, v in json.loads(note.read_text()).items() if k != "setting"}))
+    report.write("quick")
+    assert "*Skew.* (1 runs, vaelib" in paper.read_text()
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "figures").glob("*/*.md")), ids=lambda f: "/".join(f.parts[-2:]))
+def test_the_links_of_a_committed_report_lead_somewhere(file):
+    """To files that are there, and in notebooks to headings by the name that Jupyter and code hosts give them."""
+    for link in re.findall(r"\]\(([^)]+)\)", file.read_text(encoding="utf-8")):
+        path, _, place = link.partition("#")
+        target = file.parent / unquote(path)
+        assert target.exists(), link
+        if place:
+            source = "\n".join(c.source for c in nbformat.read(target, 4).cells if c.cell_type == "markdown")
+            assert unquote(place) in {title.replace(" ", "-") for title in re.findall(r"^#+ (.+)$", source, re.M)}, link
 
 
 def test_every_character_of_captions_and_statements_is_shown_as_it_is(saved, monkeypatch):
@@ -81,16 +131,16 @@ def test_every_character_of_captions_and_statements_is_shown_as_it_is(saved, mon
     monkeypatch.setitem(statements._book(), "thesis/c1", nasty)
     page = rendered(saved(NASTY, "thesis/c1"))
     assert page.images[0]["alt"] == NASTY
-    assert page.texts["td"][:3] == ["thesis/c1", NASTY, "holds"]
+    assert page.texts["td"][1:3] == [NASTY, "holds"]
     assert len(page.texts["td"]) == 2 * 8
     assert NASTY in page.texts["em"]
-    assert page.texts["li"] == [f"thesis/c1: {NASTY}, holds"]
 
 
 def test_a_picture_that_is_missing_is_left_out(saved):
     markdown = saved("Skew.", "thesis/c1")
     (markdown.parent / "02_test" / "a.b.png").unlink()
-    assert "Skew" not in report.write("quick").read_text()
+    report.write("quick")
+    assert "Skew." not in markdown.read_text()
 
 
 def test_no_results_are_one_sentence():

@@ -124,7 +124,9 @@ class Measurement:
     def archive(self) -> str:
         """The archive that holds any of its runs, below ``figures``; empty where none does."""
         file = self.found.folder.parent / "runs.tar.gz"
-        return "" if _archived(file).isdisjoint(self.found.record.runs) else file.relative_to(paths.figures()).as_posix()
+        return (
+            "" if _archived(file).isdisjoint(self.found.record.runs) else file.relative_to(paths.figures()).as_posix()
+        )
 
 
 @dataclass(frozen=True)

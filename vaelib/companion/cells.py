@@ -3,7 +3,7 @@
 import ast
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -64,7 +64,7 @@ def recording(notebook: str, claim: str) -> Cell | None:
 
 
 def showing(notebook: str, figure: str, caption: str) -> Cell | None:
-    """The cell of a notebook that shows a figure of this name, and best of this caption; None where it cannot be told."""
+    """The cell of a notebook that shows a figure of this name, and best of this caption; None where none does."""
     return _found(notebook, "show", {"name": figure, "caption": caption})
 
 
@@ -96,10 +96,11 @@ def _calls(notebook: Path) -> tuple[_Call, ...]:
             trees.append((Cell(notebook.stem, cell["id"], heading), ast.parse(source)))
         elif titles := re.findall(r"^#+ +(.+?) *$", source, re.MULTILINE):
             heading = titles[-1]
-    sources = _sources(tree for _, tree in trees)
+    everywhere = _sources(tree for _, tree in trees)
     return tuple(
         _Call(cell, call.func.attr, {name: [*_patterns(value, sources, set())] for name, value in _arguments(call)})
         for cell, tree in trees
+        for sources in [everywhere | _sources([tree])]  # what a cell itself assigns is what it means
         for call in ast.walk(tree)
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)
         if ast.unparse(call.func) in ("ledger.record", "figures.show")
@@ -112,14 +113,14 @@ def _arguments(call: ast.Call) -> Iterator[tuple[str, ast.expr]]:
     yield from ((given.arg, given.value) for given in call.keywords if given.arg in ("claim", "name", "caption"))
 
 
-def _sources(trees: Iterator[ast.Module]) -> dict[str, list[ast.expr]]:
+def _sources(trees: Iterable[ast.Module]) -> dict[str, list[ast.expr]]:
     """By name, the expressions that it is assigned or loops over."""
     found: dict[str, list[ast.expr]] = {}
     for node in (node for tree in trees for node in ast.walk(tree)):
         match node:
             case ast.Assign(targets=targets, value=value):
                 pass
-            case ast.For(target=target, iter=value) | ast.comprehension(target=target, iter=value):
+            case ast.AugAssign(target=target, value=value) | ast.For(target=target, iter=value):
                 targets = [target]
             case _:
                 continue
@@ -139,7 +140,22 @@ def _patterns(value: ast.expr, sources: Mapping[str, Sequence[ast.expr]], seen: 
             seen.add(name)
             for one in sources.get(name, ()):
                 yield from _patterns(one, sources, seen)
+        case ast.Call(func=ast.Attribute(attr="startswith"), args=[start]):
+            yield from (f"{text}.*" for text in _patterns(start, sources, seen))
         case _:
-            for part in ast.iter_child_nodes(value):
-                if isinstance(part, ast.expr):
-                    yield from _patterns(part, sources, seen)
+            for part in _parts(value):
+                yield from _patterns(part, sources, seen)
+
+
+def _parts(value: ast.expr) -> list[ast.expr]:
+    """What of an expression its texts come from: not from keys, nor from what a comprehension loops over."""
+    match value:
+        case ast.Subscript(value=table):
+            return [table]
+        case ast.Dict(values=values):
+            return values
+        case ast.DictComp(value=each):
+            return [each]
+        case ast.ListComp(elt=each, generators=loops) | ast.GeneratorExp(elt=each, generators=loops):
+            return [each, *(condition for loop in loops for condition in loop.ifs)]
+    return [part for part in ast.iter_child_nodes(value) if isinstance(part, ast.expr)]

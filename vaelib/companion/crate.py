@@ -6,7 +6,6 @@ A crate (RO-Crate 1.2) is a zip file with a description in JSON-LD. A claim is a
 
 import hashlib
 import json
-import mimetypes
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from importlib import resources
@@ -28,7 +27,8 @@ from vaelib.provenance import commit
 from vaelib.runs.store import Store
 
 _LICENCES = {"MIT": "https://spdx.org/licenses/MIT"}
-_SHA256 = {"sha256": "https://schema.org/sha256"}
+_FORMATS = {".json": "application/json", ".csv": "text/csv", ".png": "image/png", ".cff": "application/yaml"}
+_SHA256 = {"sha256": "http://schema.org/sha256"}
 
 
 def write(paper: str, archive: Path, store: Store | None = None) -> tuple[int, int, int]:
@@ -59,13 +59,13 @@ def write(paper: str, archive: Path, store: Store | None = None) -> tuple[int, i
         raise Invalid("archive", str(archive), "a name that ends in .zip")
     if not (file := paths.project() / "CITATION.cff").exists():
         raise UserError(f"crate: there is no {file}, which names authors and papers")
-    citation = yaml.safe_load(file.read_text(encoding="utf-8"))
+    citation = yaml.safe_load(cited := file.read_text(encoding="utf-8"))
     papers = {one["abbreviation"]: one for one in citation["references"]}
     if paper not in papers:
         raise Invalid("paper", paper, f"one of {', '.join(papers)}")
     answers = check.answer(check.matching(["*"], paper))
     with TemporaryDirectory() as folder:
-        made = _Crate(citation, papers[paper], answers)
+        made = _Crate(cited, papers[paper], answers)
         runs = made.runs(store or Store(), Path(folder))
         made.actions()
         for one in answers:
@@ -78,19 +78,23 @@ def write(paper: str, archive: Path, store: Store | None = None) -> tuple[int, i
 class _Crate:
     """A crate in the making; each method adds what it is called after."""
 
-    def __init__(self, citation: Mapping[str, Any], reference: Mapping[str, Any], answers: Sequence[Answer]):
+    def __init__(self, cited: str, reference: Mapping[str, Any], answers: Sequence[Answer]):
+        citation = yaml.safe_load(cited)
         self.crate = ROCrate(version="1.2")
         self.crate.metadata.extra_terms.update(_SHA256)
         self.answers = answers
         self.found = [found for one in answers for found in one.found]
-        self.licence = self.entity(_LICENCES[citation["license"]], "CreativeWork", name=f"{citation['license']} licence")
-        self.authors = [self.author(one) for one in citation["authors"]]
+        licence, words = citation["license"], "Of the software, and of all that it made."
+        self.licence = self.entity(_LICENCES[licence], "CreativeWork", name=f"{licence} licence", description=words)
+        self.authors = _plain([self.author(one) for one in citation["authors"]])
+        self.home = self.text("CITATION.cff", cited, "how to cite the software, and the papers")
         self.software = self.version(__version__, commit(), name="vaelib", description=citation["title"])
         self.paper = self.article(reference)
         root = self.crate.root_dataset
         root["name"] = f"Does it hold? The claims of: {reference['title']}"
         root["description"] = f"{citation['abstract'].strip()} How a verdict is reached: {RULE}"
-        root["license"], root["author"], root["about"] = self.licence, self.authors, self.paper
+        root["license"], root["author"], root["publisher"] = self.licence, self.authors, self.authors
+        root["about"], root["mentions"] = self.paper, [self.software]
         root["datePublished"] = date.today().isoformat()
         known = json.dumps(check.as_json(answers), indent=1, ensure_ascii=False) + "\n"
         schema = resources.files("vaelib.companion").joinpath("claims.schema.json").read_text(encoding="utf-8")
@@ -99,7 +103,7 @@ class _Crate:
 
     def entity(self, place: str, kind: str, /, **properties: Any) -> ContextEntity:
         """A contextual entity, once; what is empty is left out."""
-        described = {"@type": kind} | {key: value for key, value in properties.items() if value}
+        described = {"@type": kind} | {key: _plain(value) for key, value in properties.items() if value}
         return self.crate.get(place) or self.crate.add(ContextEntity(self.crate, place, properties=described))
 
     def author(self, one: Mapping[str, str]) -> ContextEntity:
@@ -110,9 +114,7 @@ class _Crate:
         place = one.get("affiliation", "")
         affiliation = place and self.entity(f"#{place.replace(' ', '-')}", "Organization", name=place)
         identifier, name = f"#{given}-{family}", f"{given} {family}"
-        return self.entity(
-            identifier, "Person", name=name, givenName=given, familyName=family, affiliation=affiliation
-        )
+        return self.entity(identifier, "Person", name=name, givenName=given, familyName=family, affiliation=affiliation)
 
     def article(self, reference: Mapping[str, Any]) -> ContextEntity:
         """The paper, as CITATION.cff has it."""
@@ -124,16 +126,17 @@ class _Crate:
             author=[self.author(one) for one in reference["authors"]],
             datePublished=str(reference.get("date-released", reference.get("year", ""))),
             identifier=[one["value"] for one in reference.get("identifiers", ())],
-            publisher=institution and self.entity(f"#{institution.replace(' ', '-')}", "Organization", name=institution),
+            publisher=institution
+            and self.entity(f"#{institution.replace(' ', '-')}", "Organization", name=institution),
             genre=reference.get("thesis-type", reference["type"]),
         )
 
     def version(self, number: str, at: str | None, **properties: Any) -> ContextEntity:
-        """This software at a version and a commit."""
+        """The software at a version and a commit."""
         name = f"#vaelib-{number}" + (f"-{at}" if at else "")
         given = {"name": f"vaelib {number}", "softwareVersion": number, "version": at or number} | properties
         return self.entity(
-            name, "SoftwareApplication", **given, license=self.licence, author=self.authors
+            name, "SoftwareApplication", **given, url=self.home, license=self.licence, author=self.authors
         )
 
     def file(self, source: Path | StringIO, place: str, content: bytes, name: str) -> Any:
@@ -142,8 +145,9 @@ class _Crate:
             source,
             place,
             properties={
-                "name": name,
-                "encodingFormat": mimetypes.guess_type(place)[0] or "application/octet-stream",
+                "name": Path(place).name,
+                "description": name,
+                "encodingFormat": _FORMATS.get(Path(place).suffix, "application/gzip"),
                 "contentSize": str(len(content)),
                 "sha256": hashlib.sha256(content).hexdigest(),
             },
@@ -180,11 +184,13 @@ class _Crate:
             note, place = notes[picture], picture.relative_to(paths.figures()).with_suffix("")
             parts = [picture.with_suffix(ending) for ending in (".png", ".csv", ".json")]
             made = [
-                self.file(part, f"figures/{place}{part.suffix}", part.read_bytes(), f"{note['caption']} ({part.suffix[1:]})")
+                self.file(
+                    part, f"figures/{place}{part.suffix}", part.read_bytes(), f"{note['caption']} ({part.suffix[1:]})"
+                )
                 for part in parts
                 if part.exists()
             ]
-            self.entity(
+            action = self.entity(
                 f"#made/{place.as_posix()}",
                 "CreateAction",
                 name=f"Draw {place.name}",
@@ -194,6 +200,7 @@ class _Crate:
                 result=made,
                 agent=self.authors,
             )
+            self.crate.root_dataset.append_to("mentions", action)
 
     def claim(self, one: Answer) -> None:
         """A claim, and a review for each record of it."""
@@ -238,3 +245,8 @@ class _Crate:
 
     def _shown(self, pictures: Iterable[Path]) -> list[Any]:
         return [self.crate.get(f"figures/{p.relative_to(paths.figures()).as_posix()}") for p in pictures]
+
+
+def _plain(value: Any) -> Any:
+    """A list of one as that one."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value

@@ -82,7 +82,7 @@ def findings(profile: str) -> dict[str, str]:
 
 
 def write(profile: str) -> Path:
-    """Write ``figures/<profile>/<paper>.md`` from what the notebooks left there, and ``REPORT.md``, which leads to them.
+    """Write ``figures/<profile>/<paper>.md`` from what notebooks left there, and ``REPORT.md``, which leads to it.
 
     Returns
     -------
@@ -105,7 +105,9 @@ def write(profile: str) -> Path:
         if every:
             papers.append((paper, title, claims.summary(every)))
             folders = [_folder(folder, found, figures[folder], paper) for folder, found in of.items()]
-            _write(file, f"{title}, profile {profile}", f"[All papers, and the rule](REPORT.md). {papers[-1][2]}", folders)
+            _write(
+                file, f"{title}, profile {profile}", f"[All papers, and the rule](REPORT.md). {papers[-1][2]}", folders
+            )
         else:
             file.unlink(missing_ok=True)
     summary = f"{len(ledgers)} notebooks. {claims.summary([*chain(*ledgers.values())])}"
