@@ -39,8 +39,9 @@ notebooks: $(READY)
 	VAELIB_RUNS=$(SCRATCH)/runs VAELIB_FIGURES=$(SCRATCH)/figures \
 		$(BIN)/python -m pytest --nbval --nbval-current-env --numprocesses 2 --dist loadfile notebooks
 
-lab: $(READY) ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab --notebook-dir=notebooks
+# JupyterLab refuses root, who is the user in many a container, unless it is told.
+lab: $(READY) ## open the notebooks in JupyterLab; LAB="..." are options for it
+	$(BIN)/jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)
 
 bench: $(READY) ## training speed beside other code, and the time that a cohort takes
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'

@@ -56,9 +56,8 @@ def test_a_board_is_sound_markup_with_an_anchor_a_claim(paper, committed):
     assert sorted(anchors) == sorted(one.claim.id for one in check.answer(check.matching(["*"], paper)))
     for link in tree.iter("a"):
         target = link.get("href")
-        assert target.startswith("#") or (ROOT / target.removeprefix("../../").replace(".html", ".ipynb")).exists(), (
-            target
-        )
+        file = target.partition("#")[0].removeprefix("../../").replace(".html", ".ipynb")
+        assert not file or (ROOT / file).exists(), target
     assert all(image.get("alt") for image in tree.iter("img"))
     assert all(drawing.find("title").text for drawing in tree.iter("svg"))
 
@@ -120,62 +119,148 @@ def test_a_gallery_is_one_block_of_markdown(committed):
     assert block.count("<img") == len(report.shown(folder)) > 0
 
 
+WINDOWS = [(width, scheme) for width in (1440, 390) for scheme in ("light", "dark")]
+EVERY_WINDOW = pytest.mark.parametrize("page", WINDOWS, ids=lambda p: "-".join(map(str, p)), indirect=True)
+"""For boards: either width, in either light; other pages are seen wide and light, and narrow and dark."""
+
+
 def _shown(page):
     return page.locator("ol.board > li:visible")
 
 
+BOARDS = [f"docs/boards/{paper}.html" for paper in statements.PAPERS]
 PAGES = [
-    "docs/index.html", "docs/rule.html", "docs/guide.html", "docs/boards/thesis.html", "docs/boards/theory.html",
-    "docs/api/divergences.html", "notebooks/01_theory_checks.html", "notebooks/02_alpha_convergence.html",
-    "search.html",
+    "docs/index.html", "docs/rule.html", "docs/guide.html", "docs/tutorials/paper.html", "docs/api/divergences.html",
+    "figures/paper/REPORT.html", "figures/paper/avae.html", "notebooks/01_theory_checks.html",
+    "notebooks/02_alpha_convergence.html", "search.html",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_fits_its_window(site, page, name):
+    _fits(site, page, name)
+
+
+@pytest.mark.parametrize("name", BOARDS)
+@EVERY_WINDOW
+def test_a_board_fits_its_window(site, page, name):
+    _fits(site, page, name)
+
+
+def _fits(site, page, name):
     page.goto((site / name).as_uri())
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+def test_every_page_is_light(site):
+    """With its scripts and styles, before pictures: those within the page count as pictures."""
+    pages = [file for file in site.rglob("*.html") if "_static" not in file.parts]
+    assert len(pages) > 30
+    for file in pages:
+        text = file.read_text(encoding="utf-8")
+        parts = re.findall(r'(?:src|href)="([^"#?:]+\.(?:js|css))[?"]', text)
+        assert parts or file == site / "index.html"
+        weight = len(text.encode()) + sum((file.parent / part).stat().st_size for part in {*parts})
+        assert weight < 1_500_000, file
+
+
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_is_light(site, name):
-    text = (site / name).read_text()
-    parts = re.findall(r'(?:src|href)="([^"#?]+\.(?:js|css))[?"]', text)
-    assert parts
-    files = {(site / name).parent / part for part in parts}
-    assert len(text.encode()) + sum(file.stat().st_size for file in files) < 1_500_000
-
-
-@pytest.mark.parametrize("name", [name for name in PAGES if "thesis" not in name])  # theory is of the same template
 def test_axe_finds_nothing_serious(site, page, name):
+    _accessible(site, page, name)
+
+
+@pytest.mark.parametrize("name", ["docs/boards/theory.html", "docs/boards/mivae.html"])  # all are of one template
+@EVERY_WINDOW
+def test_axe_finds_nothing_serious_on_a_board(site, page, name):
+    _accessible(site, page, name)
+
+
+def _accessible(site, page, name):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install 'vaelib[browser]'").Axe()
     page.goto((site / name).as_uri())
     found = axe.run(page, options={"preload": False}).response["violations"]  # which would fetch style sheets
     assert [(v["id"], v["nodes"][0]["html"][:200]) for v in found if v["impact"] in ("serious", "critical")] == []
 
 
-def test_a_board_is_filtered_by_keyboard_and_mouse(site, page):
+@EVERY_WINDOW
+def test_a_board_is_filtered_by_mouse(site, page):
     page.goto((site / "docs/boards/avae.html").as_uri())
     everything = _shown(page).count()
     assert everything == len(check.matching(["*"], "avae"))
-    page.get_by_label("search", exact=False).and_(page.locator("input[name=words]")).focus()
-    page.keyboard.type("learned skew")
-    searched = _shown(page).count()
-    assert 0 < searched < everything
-    page.keyboard.press("Tab")  # to the findings
-    page.keyboard.type("disagrees")
-    assert 0 < _shown(page).count() < searched
-    assert all("disagrees" in text for text in _shown(page).all_inner_texts())
-    assert re.fullmatch(r"\d+ of \d+ claims", page.locator("output").inner_text())
-    page.get_by_role("button", name="clear").click()
-    page.wait_for_function(f"document.querySelectorAll('ol.board > li:not([hidden])').length === {everything}")
     page.locator("select[name=data]").select_option("CelebA")
     assert {name.split("/")[2] for name in _ids(page)} == {"celeba"}
     page.locator("select[name=scale]").select_option("theory")
     assert _shown(page).count() == 0
     assert page.locator(".board-none").is_visible()
+    page.get_by_role("button", name="clear").click()
+    page.wait_for_function(f"document.querySelectorAll('ol.board > li:not([hidden])').length === {everything}")
+    page.locator("input[name=words]").click()
+    page.keyboard.type("learned skew")
+    assert 0 < _shown(page).count() < everything
+    assert re.fullmatch(r"\d+ of \d+ claims", page.locator("output").inner_text())
 
 
+@EVERY_WINDOW
+def test_a_board_is_filtered_searched_and_ordered_by_keyboard_alone(site, page):
+    page.goto((site / "docs/boards/avae.html").as_uri())
+    everything = _shown(page).count()
+    _tab_to(page, "words")
+    page.keyboard.type("learned skew")
+    searched = _shown(page).count()
+    assert 0 < searched < everything
+    _tab_to(page, "finding")
+    page.keyboard.type("disagrees")
+    assert 0 < _shown(page).count() < searched
+    assert all("disagrees" in text for text in _shown(page).all_inner_texts())
+    assert "finding=disagrees" in page.url
+    _tab_to(page, "order")
+    page.keyboard.type("as in")
+    ledger = [claim.id for claim in check.matching(["*"], "avae")]
+    assert _ids(page) == sorted(_ids(page), key=ledger.index)
+    page.keyboard.press("Tab")  # to the button
+    page.keyboard.press("Enter")
+    page.wait_for_function(f"document.querySelectorAll('ol.board > li:not([hidden])').length === {everything}")
+    _tab_to(page, lambda: page.evaluate("document.activeElement.className") == "claim-id")
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    name = page.evaluate("document.activeElement.textContent")
+    page.keyboard.press("Enter")
+    assert page.url.endswith(f"#{name}")
+    page.wait_for_function(f"Math.abs(document.getElementById('{name}').getBoundingClientRect().top) < 120")
+
+
+def _tab_to(page, what):
+    """Press Tab until the field with a name has the focus, or what is asked for does."""
+    for _ in range(200):
+        page.keyboard.press("Tab")
+        if what() if callable(what) else page.evaluate("document.activeElement.name") == what:
+            return
+    raise AssertionError(f"{what} is not reached")
+
+
+@EVERY_WINDOW
+def test_a_board_leads_to_the_cell_that_records(site, page):
+    page.goto((site / "docs/boards/avae.html").as_uri() + "#avae/t3/mnist/js")
+    claim = page.locator("[id='avae/t3/mnist/js']")
+    claim.get_by_role("link", name="notebook cell").first.press("Enter")
+    page.wait_for_url("**/notebooks/02_alpha_convergence.html#cell-record-skews")
+    page.wait_for_function("Math.abs(document.getElementById('cell-record-skews').getBoundingClientRect().top) < 160")
+    assert "ledger.record(" in page.locator("#cell-record-skews pre").first.inner_text()  # unfolded, so it is seen
+
+
+@pytest.mark.parametrize("paper", statements.PAPERS)
+def test_every_link_of_a_board_leads_somewhere(site, paper):
+    tree = ElementTree.fromstring(f"<div>{_as_xml(boards.board(paper, '../..'))}</div>")
+    seen = dict[Path, str]()
+    for link in (link.get("href") for link in tree.iter("a")):
+        path, _, anchor = link.partition("#")
+        target = (site / "docs" / "boards" / path).resolve() if path else site / "docs" / "boards" / f"{paper}.html"
+        assert target.exists(), link
+        if anchor:
+            text = seen.setdefault(target, target.read_text(encoding="utf-8"))
+            assert text.count(f'id="{anchor}"') == 1, link
+
+
+@EVERY_WINDOW
 def test_a_board_is_ordered(site, page):
     page.goto((site / "docs/boards/avae.html").as_uri())
     page.locator("select[name=order]").select_option("ledger")
@@ -188,6 +273,7 @@ def _ids(page):
     return page.evaluate("[...document.querySelectorAll('ol.board > li:not([hidden])')].map((e) => e.id)")
 
 
+@EVERY_WINDOW
 def test_an_anchor_leads_to_its_claim_even_if_a_filter_hides_it(site, page):
     page.goto((site / "docs/boards/avae.html").as_uri() + "#avae/t3/mnist/js")
     claim = page.locator("[id='avae/t3/mnist/js']")

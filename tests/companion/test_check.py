@@ -29,7 +29,7 @@ def asked(*arguments):
 @pytest.fixture(autouse=True)
 def _free(monkeypatch):
     """What it would take is another test's."""
-    monkeypatch.setattr(check, "needed", lambda claim: {})
+    monkeypatch.setattr(check, "needed", lambda chosen: {})
 
 
 @pytest.mark.parametrize(
@@ -138,13 +138,52 @@ def test_a_claim_needs_the_runs_of_its_study_on_its_data(monkeypatch):
     work = notebooks.work("quick", ["02"])
     base = work[0].parameters | {"dataset": "mnist5k", "epochs": 1}
     monkeypatch.setattr(notebooks, "work", lambda profile, only: [work[0]._replace(parameters=base)])
-    jobs = check.needed(claim)
+    jobs = check.needed([claim])
     assert jobs
     assert {job.experiment.data for job in jobs} == {"mnist5k"}
     assert all(job.experiment.epochs == 1 for job in jobs)
     assert not any(cost.found for cost in jobs.values())
-    assert not check.needed(claim.model_copy(update={"setting": Setting(data=("fashion_mnist",))}))
-    assert not check.needed(claims.get("theory/1"))
+    assert not check.needed([claim.model_copy(update={"setting": Setting(data=("fashion_mnist",))})])
+    assert not check.needed([claims.get("theory/1")])
+
+
+def test_a_notebook_is_planned_once_for_all_claims(monkeypatch):
+    monkeypatch.undo()
+    planned, collect = [], check.plan.collect
+    work = notebooks.work("quick", ["02"])
+    monkeypatch.setattr(notebooks, "work", lambda profile, only: work)
+    monkeypatch.setattr(check.plan, "collect", lambda work: planned.append(work) or collect(work))
+    dual = claims.get(JS).model_copy(update={"id": "avae/t3/mnist/dual"})
+    assert check.needed([claims.get(JS), dual]).keys() == check.needed([claims.get(JS)]).keys() != set()
+    assert len(planned) == 2  # one for each question
+
+
+def test_what_was_run_is_in_the_reports_even_if_another_notebook_failed(monkeypatch, tmp_path):
+    trained, asked_for = [], []
+
+    def run_all(work, folder, jobs):
+        asked_for.extend(work)
+        record("paper", [0.117, 0.118, 0.119])
+        yield notebooks.Outcome(tmp_path / "02_alpha_convergence.ipynb", {}, 1.0)
+        yield notebooks.Outcome(tmp_path / "03_landscapes.ipynb", {}, 1.0, "cell 4: ArithmeticError")
+
+    monkeypatch.setattr(check, "train", trained.append)
+    monkeypatch.setattr(notebooks, "run_all", run_all)
+    code, text = asked(JS, "thesis/c4", "--run")
+    assert code == 4
+    assert "03_landscapes failed in cell 4: ArithmeticError" in text
+    assert {one.notebook.stem for one in asked_for} == {"02_alpha_convergence", "03_landscapes"}
+    assert "avae/t3/mnist/js" in (tmp_path / "figures" / "paper" / "avae.md").read_text()
+
+
+def test_what_needs_no_training_runs_nothing(monkeypatch):
+    def run_all(work, folder, jobs):
+        assert not work
+        return iter(())
+
+    monkeypatch.setattr(check, "train", lambda jobs: None)
+    monkeypatch.setattr(notebooks, "run_all", run_all)
+    assert asked("theory/1", "--run")[0] == check.CANNOT
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def outlook(one: Answer) -> str:
     """What it would take to measure a claim at the paper's scale, in a sentence."""
     if not one.claim.needs:
         return "  it is checked without training" if one.found else "  nothing here measures it"
-    jobs = needed(one.claim)
+    jobs = needed([one.claim])
     if not jobs:
         return f"  at the paper's scale: notebook {one.claim.needs} trains nothing"
     new = [cost for cost in jobs.values() if not cost.found]
@@ -170,29 +170,47 @@ def outlook(one: Answer) -> str:
 
 
 def run(chosen: Sequence[Claim]) -> None:
-    """Train what claims need at the papers' scale, and run their notebooks, which record what was measured."""
-    jobs = {job: None for claim in chosen for job in needed(claim)}
-    train(list(jobs))
-    stems = sorted({claim.needs.partition(".")[0] for claim in chosen if claim.needs})
-    work = notebooks.work("paper", stems)
-    for outcome in notebooks.run_all(work, notebooks.copies("paper"), 1):
-        if outcome.error:
-            raise UserError(f"{outcome.output.stem} failed in {outcome.error}; its partial copy is {outcome.output}")
+    """Train what claims need at the papers' scale, run their notebooks, which record what was measured, and report.
 
-
-def needed(claim: Claim, profile: str = "paper") -> dict[Job, Cost]:
-    """The runs of a profile that a claim is measured on, with what each costs; none for pure theory.
-
-    They are those of the study that the ledger names, on the data that the claim is about.
+    Raises
+    ------
+    UserError
+        If a notebook fails; the others have run, and what they recorded is in the reports.
     """
-    notebook, _, study = claim.needs.partition(".")
-    if not study:
-        return {}
+    train(list(needed(chosen)))
+    stems = sorted({claim.needs.partition(".")[0] for claim in chosen if claim.needs})
+    work = notebooks.work("paper", stems) if stems else []
+    failed = [outcome for outcome in notebooks.run_all(work, notebooks.copies("paper"), 1) if outcome.error]
+    if report.records("paper"):
+        report.write("paper")
+    if failed:
+        said = (f"{one.output.stem} failed in {one.error}; its partial copy is {one.output}" for one in failed)
+        raise UserError("; ".join(said))
+
+
+def needed(chosen: Sequence[Claim], profile: str = "paper") -> dict[Job, Cost]:
+    """The runs of a profile that claims are measured on, each once, with what it costs; none for pure theory.
+
+    They are those of the study that the ledger names for a claim, on the data that the claim is about. Each notebook is
+    planned once, however many claims it measures.
+    """
+    wanted = [
+        (notebook, study, claim) for claim in chosen for notebook, _, study in [claim.needs.partition(".")] if study
+    ]
     with data.offline():
-        planned = plan.collect(notebooks.work(profile, [notebook]))
-        jobs = [job for one in planned if study in one.studies for job in one.studies[study].jobs]
-        about = [j for j in jobs if not claim.setting.data or _stands_for(j.experiment.data) in claim.setting.data]
-        costs = estimated(about, Store())
+        plans = {
+            notebook: plan.collect(notebooks.work(profile, [notebook]))
+            for notebook in dict.fromkeys(notebook for notebook, _, _ in wanted)
+        }
+        about = {
+            job: None
+            for notebook, study, claim in wanted
+            for one in plans[notebook]
+            if study in one.studies
+            for job in one.studies[study].jobs
+            if not claim.setting.data or _stands_for(job.experiment.data) in claim.setting.data
+        }
+        costs = estimated(list(about), Store())
     return {job: costs[job.experiment] for job in about}
 
 
