@@ -1,6 +1,8 @@
 import math
 
+import numpy as np
 import pytest
+import sympy
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +17,11 @@ from vaelib.divergences import (
     GeometricJS,
     Learned,
     Newton,
+    SelfWeightedKL,
     optimal_skew,
+    predicted_skew,
+    rate_of_skew,
+    reverse_kl,
 )
 from vaelib.errors import Invalid
 
@@ -198,3 +204,76 @@ def test_a_number_stands_for_a_fixed_skew():
     assert GeometricJS(0.3) == GeometricJS(Fixed(0.3)) == GeometricJS(skew={"kind": "fixed", "start": 0.3})
     assert GeometricJS(1).canonical() == GeometricJS(1.0).canonical()
     assert GeometricJS("newton").skew == Newton(0.5)
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_the_predicted_skew_is_the_minimum_of_the_narrow_dual(power):
+    a, rate = sympy.symbols("a K", positive=True)
+    narrow = a * rate + ((1 - a) ** 2 / a + sympy.log(a)) / power
+    slope = sympy.diff(narrow, a)
+    for value in (0.5, 2, 7):
+        found = predicted_skew(sympy.Integer(1) * sympy.Rational(value), power=power)
+        assert abs(slope.subs({a: found, rate: sympy.Rational(value)}).evalf(30)) < 1e-12
+        assert sympy.diff(slope, a).subs(a, found) > 0
+
+
+def test_the_rate_of_a_skew_is_the_inverse():
+    rates = torch.linspace(0.1, 6, 30, dtype=D)
+    for power in (1.0, 2.0):
+        torch.testing.assert_close(rate_of_skew(predicted_skew(rates, power=power), power=power), rates)
+
+
+def test_narrow_gaussians_have_the_predicted_skew_to_the_fourth_order_of_their_width():
+    """Where the aggregate fits the prior, mean square and variance adding up to one, half the width has a 16th."""
+
+    def error(sd):
+        p = Normal(torch.zeros(1, dtype=D), torch.ones(1, dtype=D))
+        q = Normal(torch.full((1,), math.sqrt(1 - sd**2), dtype=D), torch.full((1,), sd, dtype=D))
+        exact = minimize_scalar(
+            lambda a: FORMS["dual_geometric_js"](q, p, a).item(), bounds=(0.1, 0.7), method="bounded",
+            options={"xatol": 1e-12},
+        ).x  # fmt: skip
+        return abs(exact - predicted_skew(reverse_kl(q, p).item()))
+
+    assert error(0.2) < 2e-3
+    assert 10 < error(0.2) / error(0.1) < 22
+
+
+def test_narrow_laplace_posteriors_have_the_skew_predicted_for_them():
+    """By quadrature, before a Gaussian prior."""
+    z = np.linspace(-1, 3, 400_001)
+    step, width = z[1] - z[0], 0.01
+    log_q, log_p = -np.abs(z - 1) / width - np.log(2 * width), -(z**2) / 2 - np.log(2 * np.pi) / 2
+
+    def dual(a):
+        log_g = a * log_q + (1 - a) * log_p
+        log_g -= np.log(np.exp(log_g).sum() * step)
+        return (np.exp(log_g) * (log_g - (1 - a) * log_q - a * log_p)).sum() * step
+
+    rate = (np.exp(log_q) * (log_q - log_p)).sum() * step
+    found = minimize_scalar(dual, bounds=(0.1, 0.7), method="bounded").x
+    assert found == pytest.approx(predicted_skew(rate, power=1), abs=1e-3)
+    assert abs(found - predicted_skew(rate)) > 0.05
+
+
+def test_a_self_weighted_kl_is_a_beta_vaes_whose_beta_is_the_predicted_skew():
+    module = SelfWeightedKL().build().train()
+    loc, log_sd = (torch.randn(6, 3, generator=torch.Generator().manual_seed(s), requires_grad=True) for s in (0, 1))
+    q = Independent(Normal(loc, (log_sd - 1).exp()), 1)
+    p = Independent(Normal(torch.zeros(3), torch.ones(3)), 1)
+    rate = reverse_kl(q, p)
+    expected = predicted_skew(rate.mean().item() / 3)
+    values = value(module, q, p)
+    assert module.report()["skew"].item() == pytest.approx(expected)
+    ours = torch.autograd.grad(values.mean(), [loc, log_sd], retain_graph=True)
+    kl = torch.autograd.grad(rate.mean(), [loc, log_sd])
+    for mine, theirs in zip(ours, kl):
+        torch.testing.assert_close(mine, expected * theirs)
+    weight = module.weight.item()
+    constant = 3 * ((1 - weight) ** 2 / weight + math.log(weight)) / 2
+    torch.testing.assert_close(values, weight * rate + constant)
+    for other in (weight - 0.05, weight + 0.05):  # its weight is the best one
+        assert values.mean() < other * rate.mean() + 3 * ((1 - other) ** 2 / other + math.log(other)) / 2
+    module.eval()
+    value(module, *moments(3))
+    assert module.weight.item() == weight

@@ -59,6 +59,7 @@ OBJECTIVES = {
     "dual_learned": Bound(DualGeometricJS(Learned(0.5, 1e-2))),
     "dual_newton": Bound(DualGeometricJS(Newton())),
     "extended_newton": Bound(ExtendedGeometricJS(Newton())),
+    "self_weighted": Bound("self_weighted_kl"),
     "mmd": Bound("mmd", weight=500.0),
     "mmd_moments": Bound("mmd_moments", weight=500.0),
     "corruption": Bound(corruption=1.0),

@@ -6,8 +6,9 @@ import torch
 from sklearn.decomposition import PCA
 
 from vaelib import measures
-from vaelib.divergences import reverse_kl
-from vaelib.models import Gaussian, ppca
+from vaelib.divergences import dual_geometric_js, predicted_skew, reverse_kl
+from vaelib.errors import Invalid
+from vaelib.models import Gaussian, equilibrium, ppca, principal_variances
 from vaelib.objectives import Bound, SampledRate
 
 
@@ -103,3 +104,58 @@ def test_a_size_without_noise_is_refused(size):
 def test_samples_without_noise_are_refused():
     with pytest.raises(ValueError, match="size: 3 is not allowed; it has to be less than the number of directions"):
         ppca(samples(100, 0.0).double(), 3)
+
+
+def test_the_principal_variances_are_those_of_pca():
+    data = samples(500, 0.3)
+    torch.testing.assert_close(principal_variances(data, 4), PCA(4).fit(data.flatten(1)).explained_variance_.tolist())
+
+
+def linear_dual(variances, noise):
+    """The weight, rate and widths of a linear α-VAE with the dual, minimised over all that it has: no formula."""
+    spectrum = torch.tensor(variances, dtype=torch.float64)
+    free = torch.zeros(3, len(variances), dtype=torch.float64)
+    free[1] = -1.0
+    free[2] = spectrum.log() / 2
+    free, skew = free.requires_grad_(), torch.zeros((), dtype=torch.float64, requires_grad=True)
+    p = torch.distributions.Normal(torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64))
+
+    def parts():
+        sd, out = free[1].exp(), free[2].exp()
+        q = torch.distributions.Normal(free[0].exp(), sd)  # a mean square enters as any other mean would
+        gain = q.loc / spectrum.sqrt()  # q.loc is the root of the mean square of the posterior means
+        error = spectrum * (1 - out * gain) ** 2 + (out * sd) ** 2
+        return q, error.sum() / (2 * noise)
+
+    def loss():
+        optimiser.zero_grad()
+        q, distortion = parts()
+        total = distortion + dual_geometric_js(q, p, skew.sigmoid()).sum()
+        total.backward()
+        return total
+
+    optimiser = torch.optim.LBFGS([free, skew], max_iter=2000, tolerance_grad=1e-10, line_search_fn="strong_wolfe")
+    optimiser.step(loss)
+    return skew.sigmoid().item(), reverse_kl(parts()[0], p).sum().item()
+
+
+@pytest.mark.parametrize(("variances", "within"), [([5.1, 3.8, 3.3, 1.2], 0.015), ([900.0, 500.0, 200.0], 5e-4)])
+def test_a_linear_dual_vae_ends_where_the_equilibrium_says(variances, within):
+    """The narrower the posteriors, the nearer."""
+    skew, rate = linear_dual(variances, 0.5)
+    found = equilibrium(variances)
+    assert found.weight == pytest.approx(skew, abs=within)
+    assert found.rate == pytest.approx(rate, rel=3 * within)
+
+
+def test_the_equilibriums_weight_is_the_predicted_one_and_latents_below_the_noise_are_off():
+    found = equilibrium([40.0, 30.0, 1e-3])
+    assert found.used == 2
+    assert found.weight == pytest.approx(predicted_skew(found.rate / 2))
+    rate = sum(math.log(v / (found.weight * 0.5)) / 2 for v in (40.0, 30.0))
+    assert found.rate == pytest.approx(rate)
+
+
+def test_an_equilibrium_without_a_latent_in_use_is_refused():
+    with pytest.raises(Invalid, match="variances"):
+        equilibrium([1e-3, 1e-4])

@@ -34,6 +34,7 @@ from vaelib.divergences.forms import (
     GeometricJS,
     ResistorAverage,
     ReverseKL,
+    SelfWeightedKL,
     SkewForm,
     dual_geometric_js,
     extended_geometric_js,
@@ -42,4 +43,13 @@ from vaelib.divergences.forms import (
 )
 from vaelib.divergences.mmd import MMD, MomentsMMD, mmd, moment_rows
 from vaelib.divergences.sampling import sample
-from vaelib.divergences.skew import Fixed, Learned, Newton, Skew, SkewModule, optimal_skew
+from vaelib.divergences.skew import (
+    Fixed,
+    Learned,
+    Newton,
+    Skew,
+    SkewModule,
+    optimal_skew,
+    predicted_skew,
+    rate_of_skew,
+)

@@ -1,7 +1,7 @@
 """The skew: where it is best, and the three ways to have one in training."""
 
 from abc import abstractmethod
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,8 @@ from torch.distributions import Distribution
 from vaelib.divergences.families import SkewLike, forward_kl, geometry, reverse_kl
 from vaelib.errors import Invalid
 from vaelib.parts import Family, NotNegative, Share
+
+Rate = TypeVar("Rate", float, Tensor)
 
 SOLVED = ("geometric_js", "dual_geometric_js", "extended_geometric_js")
 
@@ -63,6 +65,40 @@ def optimal_skew(q: Distribution, p: Distribution, form: str, *, start: SkewLike
         skew, last = step, (step - skew).abs()
     skew = torch.where(total > 0, skew, start)
     return skew.to(torch.get_default_dtype())
+
+
+def predicted_skew(rate: Rate, *, power: float = 2.0) -> Rate:
+    """The best skew of the dual where posteriors are narrow: 2 / (1 + sqrt(5 + 4 r K)), a function of the rate alone.
+
+    For narrow posteriors the dual is a KL(q‖p) + c(a) per latent, with c(a) = ((1-a)^2 / a + log a) / r, before any
+    smooth prior; notebook 10 has the proof. So this is its weight of KL(q‖p), too: a dual α-VAE is a β-VAE that chooses
+    its β from its own rate.
+
+    Parameters
+    ----------
+    rate
+        K: KL(q‖p) of a latent in nats, averaged over samples and over the latents that are in use.
+    power
+        r, of posteriors with density proportional to exp(-|x|^r): 2 for Gaussians, 1 for Laplace distributions.
+
+    Examples
+    --------
+    >>> round(predicted_skew(1.97), 3)  # a skew of 0.36, which the papers report on MNIST, is a rate of 19.7 nats
+    0.36
+    """
+    root: Rate = (5 + 4 * power * rate) ** 0.5
+    return 2 / (1 + root)
+
+
+def rate_of_skew(skew: Rate, *, power: float = 2.0) -> Rate:
+    """The rate of a latent, in nats, at which a skew is the best of the dual: the inverse of :func:`predicted_skew`.
+
+    Examples
+    --------
+    >>> round(rate_of_skew(0.36), 2)
+    1.97
+    """
+    return (1 / skew**2 - 1 / skew - 1) / power
 
 
 class Skew(Family):

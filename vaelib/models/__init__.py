@@ -19,5 +19,5 @@ from vaelib.models.likelihoods import (
     ScaledGaussianLikelihood,
 )
 from vaelib.models.networks import CNC, MLP, XVAE, Body, Burgess, Dropout, Network, NormalisedConvolutions, initialise
-from vaelib.models.ppca import ppca
+from vaelib.models.ppca import Equilibrium, equilibrium, ppca, principal_variances
 from vaelib.models.vae import VAE, distortion_of, pixels

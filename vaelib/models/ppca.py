@@ -1,6 +1,7 @@
 """The linear-Gaussian auto-encoder: probabilistic PCA, as the VAE whose posterior is exact."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -8,6 +9,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
+from vaelib.divergences import predicted_skew
 from vaelib.errors import Invalid
 from vaelib.models.latents import Gaussian
 from vaelib.models.vae import VAE, pixels
@@ -58,6 +60,66 @@ def ppca(samples: Tensor, size: int) -> VAE:
         Gaussian(size=size).build(),
         lambda outputs: Independent(Normal(outputs, math.sqrt(noise), validate_args=False), len(shape)),
     ).eval()
+
+
+def principal_variances(samples: Tensor, size: int) -> list[float]:
+    """The largest eigenvalues of the covariance of samples, in falling order.
+
+    Parameters
+    ----------
+    samples
+        ``(n, *shape)``, bytes or floats in [0, 1].
+    size
+        How many.
+    """
+    flat = pixels(samples).flatten(1).double().numpy()
+    spectrum: list[float] = np.linalg.eigvalsh(np.cov(flat.T))[::-1][:size].tolist()
+    return spectrum
+
+
+class Equilibrium(NamedTuple):
+    """Where a linear β-VAE ends that chooses its β: the weight, the rate in nats, and how many latents are in use."""
+
+    weight: float
+    rate: float
+    used: int
+
+
+def equilibrium(variances: list[float], *, noise: float = 0.5) -> Equilibrium:
+    r"""The weight that a linear dual α-VAE chooses, from the spectrum of the data alone.
+
+    A linear β-VAE whose likelihood has the variance s² is probabilistic PCA with the noise β s²: the latent of the
+    eigenvalue l is in use if l > β s², has the rate ½ log(l / (β s²)), and mean square and variance that add up to one.
+    With β = :func:`~vaelib.divergences.predicted_skew` of the mean rate this is one equation,
+
+    .. math:: 1/\beta^2 - 1/\beta - 1 = \tfrac1k \sum_{i \le k} \log \frac{l_i}{\beta s^2},
+
+    with one solution for each number k of used latents; the largest k whose latents all stay in use is taken.
+
+    Parameters
+    ----------
+    variances
+        Eigenvalues of the data's covariance in falling order, one a latent.
+    noise
+        s²; the squared error as a loss is one half.
+
+    Raises
+    ------
+    Invalid
+        If no latent stays in use.
+
+    Examples
+    --------
+    >>> equilibrium([5.0, 4.0, 3.0, 0.001]).used
+    3
+    """
+    for used in range(len(variances), 0, -1):
+        signal, weight = np.log(np.asarray(variances[:used]) / noise).mean(), 0.5
+        for _ in range(60):  # a contraction: its slope at the solution is β² / (2 - β), below 0.3
+            weight = predicted_skew(max(0.0, float(signal - math.log(weight)) / 2))
+        if variances[used - 1] > weight * noise:
+            return Equilibrium(weight, used * float(signal - math.log(weight)) / 2, used)
+    raise Invalid("variances", variances, f"eigenvalues of which one is well above the noise, {noise:g}")
 
 
 def _affine(weight: ArrayLike, bias: ArrayLike) -> nn.Linear:

@@ -38,6 +38,8 @@ LOOKS: dict[str, Look] = {
     "dual_geometric_js": Look(r"$\mathrm{JS}^{G}_{*\alpha}$", "#D55E00", "-"),
     "extended_geometric_js": Look(r"extended $\mathrm{JS}^{G}_{\alpha}$", "#009E73", "--"),
     "resistor_average": Look("resistor average", "#009E73", "-"),
+    "self_weighted_kl": Look("KL(q‖p), own β", "#7F7F7F", "-."),
+    "resistor_average": Look("resistor average", "#009E73", "-"),
     "mmd": Look("MMD", "#CC79A7", "-"),
     "mmd_moments": Look("MMD of moments", "#CC79A7", "--"),
     "beta4": Look("KL(q‖p), β = 4", "#7F7F7F", "--"),
