@@ -125,6 +125,13 @@ def test_what_is_varied_has_its_own_axis():
     assert figure.axes[1].get_xlim()[1] < 10
 
 
+def test_cases_of_agreement_are_told_apart_by_colour():
+    table = pd.DataFrame({"a": [0.1, 0.5, 0.2], "b": [0.2, 0.5, 0.2], "of": ["x", "y", "y"]})
+    figure = functions.agreement(table, x="a", y="b", by="of", labels={"x": "one"})
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "y"]
+    assert [len(line.get_xdata()) for line in figure.axes[0].get_lines()] == [2, 1, 2]
+
+
 def test_agreement_has_the_diagonal():
     ax = functions.agreement(pd.DataFrame({"a": [0.1, 0.5], "b": [0.2, 0.5]}), x="a", y="b").axes[0]
     assert ax.get_lines()[0].get_xydata().tolist() == [[0, 0], [1, 1]]

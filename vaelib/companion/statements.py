@@ -50,6 +50,7 @@ PAPERS = {
     "mivae": "MI-VAE",
     "fgvae": "Representation learning",
     "theory": "Theory",
+    "vaelib": "The companion's own",
     "errata": "Errata",
 }
 """By short name, what papers are called on boards and in reports."""

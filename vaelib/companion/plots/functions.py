@@ -108,7 +108,9 @@ def agreement(
     *,
     x: str,
     y: str,
+    by: str | None = None,
     names: Mapping[str, str] | None = None,
+    labels: Mapping[str, str] | None = None,
     limits: Sequence[float] = (0, 1),
     size: Sequence[float] = (3.6, 3.4),
 ) -> Figure:
@@ -120,7 +122,9 @@ def agreement(
         One row a case.
     x, y
         The two columns.
-    names, size
+    by
+        The column with one colour for each of its values, where there are few cases.
+    names, labels, size
         See :mod:`vaelib.companion.plots`.
     limits
         Of both axes.
@@ -128,7 +132,12 @@ def agreement(
     figure, axes = style.grid(1, 1, size)
     ax = axes[0, 0]
     ax.plot(limits, limits, color=style.GREY, linewidth=0.9)
-    sns.scatterplot(table, x=x, y=y, s=9, alpha=0.5, color="black", linewidth=0, ax=ax)
+    if by is None:
+        sns.scatterplot(table, x=x, y=y, s=9, alpha=0.5, color="black", linewidth=0, ax=ax)
+    for value, look in style.looks(table[by], labels).items() if by else ():
+        cases = table[table[by] == value]
+        ax.plot(cases[x], cases[y], "o", color=look.colour, markersize=5, alpha=0.8, label=look.label)
     style.dress(ax, x, y, names=names, limits={x: limits, y: limits})
     ax.set_aspect("equal")
+    style.legend(figure)
     return figure
