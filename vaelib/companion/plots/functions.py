@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import pandas as pd
 import seaborn as sns
@@ -134,10 +135,10 @@ def agreement(
     ax.plot(limits, limits, color=style.GREY, linewidth=0.9)
     if by is None:
         sns.scatterplot(table, x=x, y=y, s=9, alpha=0.5, color="black", linewidth=0, ax=ax)
-    for value, look in style.looks(table[by], labels).items() if by else ():
+    for marker, (value, look) in zip(cycle("os^Dv"), style.looks(table[by], labels).items() if by else ()):
         cases = table[table[by] == value]
-        ax.plot(cases[x], cases[y], "o", color=look.colour, markersize=5, alpha=0.8, label=look.label)
+        ax.plot(cases[x], cases[y], marker, color=look.colour, markersize=5, alpha=0.8, label=look.label)
     style.dress(ax, x, y, names=names, limits={x: limits, y: limits})
-    ax.set_aspect("equal")
+    ax.set_box_aspect(1)
     style.legend(figure)
     return figure
