@@ -140,5 +140,5 @@ def agreement(
         ax.plot(cases[x], cases[y], marker, color=look.colour, markersize=5, alpha=0.8, label=look.label)
     style.dress(ax, x, y, names=names, limits={x: limits, y: limits})
     ax.set_box_aspect(1)
-    style.legend(figure)
+    style.legend(figure, place="outside lower center", columns=2)
     return figure
