@@ -7,7 +7,7 @@ import pandas as pd
 from vaelib.companion.explorers.base import Explorer, Panel
 from vaelib.companion.explorers.drawing import Axes
 from vaelib.companion.explorers.skews import FORMS
-from vaelib.companion.figures import LOOKS
+from vaelib.companion.plots.style import LOOKS
 from vaelib.errors import Invalid
 
 _COLUMNS = ["form", "epoch", "skew", "divergence"]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from vaelib.companion.explorers.base import Explorer, Panel, escape
 from vaelib.companion.explorers.drawing import Axes
-from vaelib.companion.figures import LOOKS
 from vaelib.companion.plots import pictures
+from vaelib.companion.plots.style import LOOKS
 from vaelib.errors import Invalid
 from vaelib.measures import at_rate
 

@@ -10,7 +10,7 @@ from torch.distributions import MultivariateNormal
 from vaelib import divergences as dv
 from vaelib.companion.explorers.base import Explorer, Panel
 from vaelib.companion.explorers.drawing import Axes, legend
-from vaelib.companion.figures import LOOKS
+from vaelib.companion.plots.style import LOOKS
 from vaelib.errors import Invalid
 
 FORMS = {"geometric_js": "first form", "dual_geometric_js": "dual", "extended_geometric_js": "extended form"}
