@@ -113,10 +113,10 @@ def test_a_new_divergence_has_a_verdict(project):
 def test_a_new_paper_has_a_verdict_a_report_and_a_board(project):
     follow(ROOT / "docs" / "tutorials" / "paper.md", project)
     report = (project / "figures/quick/aevb.md").read_text()
-    assert "[aevb/c1](../../notebooks/10_superfluous_latents.ipynb#10-%C2%B7-Do-more-latents-overfit%3F)" in report
-    assert "(10_superfluous_latents/loss.png)" in report
+    assert "[aevb/c1](../../notebooks/12_superfluous_latents.ipynb#12-%C2%B7-Do-more-latents-overfit%3F)" in report
+    assert "(12_superfluous_latents/loss.png)" in report
     board = run(
         [sys.executable, "-c", "from vaelib.companion import boards; print(boards.board('aevb', '.'))"], project
     )
     assert 'id="aevb/c1"' in board
-    assert "notebooks/10_superfluous_latents.html#cell-" in board
+    assert "notebooks/12_superfluous_latents.html#cell-" in board

@@ -216,3 +216,23 @@ def test_workers_do_not_hear_ctrl_c_from_their_first_moment(monkeypatch):
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
     os.close(tracker._fd)
     os.waitpid(tracker._pid, 0)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="there are no such signals on Windows")
+def test_ctrl_c_waits_until_a_process_is_started_though_another_thread_hears_it():
+    """It struck between the fork of a kernel's process and its orders: a traceback of the process."""
+    ends, reached = threading.Event(), []
+    other = threading.Thread(target=ends.wait)
+    other.start()
+
+    def start():
+        with execution.spawning():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.05)
+            reached.append("the end")
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    assert reached == ["the end"]
+    ends.set()
+    other.join()

@@ -163,11 +163,18 @@ def spawning() -> Iterator[None]:
         yield
         return
     resource_tracker.ensure_running()  # before, as it lets Ctrl-C through where it has to be started
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before, heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}), list[int]()
+    # Another thread may hear it meanwhile, and Python would interrupt this one all the same.
+    here = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, lambda number, _: heard.append(number)) if here else None
     try:
         yield
     finally:
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number in heard[:1]:
+            signal.raise_signal(number)
 
 
 @cache

@@ -51,7 +51,7 @@ def _measured(table: Path) -> Measured:
     """Errors and rates, with the skews and pictures that figures beside theirs were drawn from."""
     of = table.stem.removeprefix("equal_rate")
     skews = pd.read_csv(table.with_name(f"reconstruction{of}.csv"))
-    pictures = pd.read_csv(table.with_name(f"reconstructions{of}.csv"))
+    pictures = table.with_name(f"reconstructions{of}.csv")
     skews = skews.dropna(subset=["seed", "skew"])[["method", "seed", "skew"]]
     errors = pd.read_csv(table).merge(skews, how="left", on=["method", "seed"])
-    return Measured(errors, pictures if "image" in pictures else None)
+    return Measured(errors, pd.read_csv(pictures) if pictures.exists() else None)

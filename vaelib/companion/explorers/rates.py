@@ -141,7 +141,8 @@ def _beside(errors: pd.DataFrame, method: str, pictured: Sequence[str]) -> _Besi
 
 def _label(method: str, errors: pd.DataFrame) -> str:
     weight = errors.loc[errors["method"] == method, "weight"].iloc[0]
-    return LOOKS[method].label if method in LOOKS and method not in ("kl", "beta4") else f"β = {weight:g}"
+    family = method == "kl" or method.startswith("beta")
+    return LOOKS[method].label if method in LOOKS and not family else f"β = {weight:g}"
 
 
 def _rows(name: str, measured: Measured, methods: list[str], images: list[int], unit: str) -> list[dict[str, object]]:
