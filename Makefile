@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SCRATCH := $(CURDIR)/build/test
 
-.PHONY: help figures paper site test unit notebooks lab bench lint refresh clean
+.PHONY: help figures paper site test unit tutorials notebooks lab bench lint refresh clean
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
 
@@ -29,9 +29,13 @@ site: $(READY) ## build the site in build/site: boards of claims, notebooks as e
 
 test: unit notebooks ## unit tests, then every notebook against its committed outputs
 
-# One thread a process: scikit-learn and torch spin when they get into each other's way.
+# One thread a process: scikit-learn and torch spin when they get into each other's way. The tutorials, which run whole
+# commands, take as long as half of all else, and have a target of their own.
 unit: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal --ignore tests/test_tutorials.py
+
+tutorials: $(READY) ## do what the tutorials say, in a copy of the project
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 tests/test_tutorials.py
 
 # From an empty store, so that the numbers are measured anew, and away from the committed figures.
 notebooks: $(READY)
