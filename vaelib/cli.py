@@ -257,7 +257,7 @@ def claims_(words: tuple[str, ...]) -> None:
 @main.command(name="report")
 @click.option("--profile", default="quick", show_default=True)
 def report_(profile: str) -> None:
-    """Write REPORT.md of a profile anew, from what its notebooks left."""
+    """Write REPORT.md of a profile, and a report a paper, from what its notebooks left."""
     from vaelib.companion import report
 
     click.echo(report.write(profile))

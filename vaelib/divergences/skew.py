@@ -79,7 +79,7 @@ def predicted_skew(rate: Rate, *, power: float = 2.0) -> Rate:
     rate
         K: KL(q‖p) of a latent in nats, averaged over samples and over the latents that are in use.
     power
-        r, of posteriors with density proportional to exp(-|x|^r): 2 for Gaussians, 1 for Laplace distributions.
+        r, of posteriors with density proportional to ``exp(-|x|^r)``: 2 for Gaussians, 1 for Laplace distributions.
 
     Examples
     --------

@@ -48,7 +48,7 @@ def _tables(pattern: str, read: Callable[[Path], T]) -> dict[str, T]:
 
 
 def _measured(table: Path) -> Measured:
-    """Errors and rates, with the skews and pictures that figures beside theirs were drawn from."""
+    """Errors and rates, with the skews that a figure beside theirs was drawn from, and pictures where there are any."""
     of = table.stem.removeprefix("equal_rate")
     skews = pd.read_csv(table.with_name(f"reconstruction{of}.csv"))
     pictures = table.with_name(f"reconstructions{of}.csv")
