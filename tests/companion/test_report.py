@@ -73,7 +73,7 @@ def test_a_report_sets_figures_beside_claims(saved):
     assert text.index("*reduced*") < text.index("| mnist, 100 epochs |") < text.index("*stand-in*")
     assert text.index("*stand-in*") < text.index("| mnist5k, 100 epochs |")
     assert "![Skew against epoch.](02_test/a.b.png)" in text
-    assert "*Skew against epoch.* (MNIST, Burgess network, 10 epochs, seed 0; 1 runs, vaelib" in text
+    assert "*Skew against epoch.* (MNIST, Burgess network, 10 epochs, seed 0; 1 run, vaelib" in text
     assert "): thesis/c5\n" in text
     assert f"| {claims.get('thesis/c5').says} | holds |" in text
     (image,) = rendered(markdown).images
@@ -111,7 +111,7 @@ def test_a_note_of_an_older_version_is_shown_without_a_setting(saved):
     note = paper.parent / "02_test" / "a.b.json"
     note.write_text(json.dumps({k: v for k, v in json.loads(note.read_text()).items() if k != "setting"}))
     report.write("quick")
-    assert "*Skew.* (1 runs, vaelib" in paper.read_text()
+    assert "*Skew.* (1 run, vaelib" in paper.read_text()
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "figures").glob("*/*.md")), ids=lambda f: "/".join(f.parts[-2:]))
