@@ -55,6 +55,16 @@ def test_every_figure_has_a_caption(cells):
     assert numbers == list(range(1, len(numbers) + 1))
 
 
+@pytest.mark.parametrize("cells", NOTEBOOKS.values(), ids=NOTEBOOKS)
+def test_a_displayed_formula_is_a_paragraph(cells):
+    """Within one, the site's parser pairs the dollars of what follows wrongly; Jupyter's does not."""
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            around = re.split(r"\$\$.+?\$\$", f"\n\n{cell.source}\n\n", flags=re.DOTALL)
+            assert all(text.endswith("\n\n") for text in around[:-1]), cell.id
+            assert all(text.startswith("\n\n") for text in around[1:]), cell.id
+
+
 def rows():
     """The README's table of claims: id, data, what was measured, finding and scale."""
     table = [line.strip("| ").split(" | ") for line in README.splitlines() if line.startswith("| `")]
