@@ -132,8 +132,10 @@ def test_ctrl_c_ends_notebooks_and_their_kernels_with_one_sentence(project, when
         .read_text()
         .replace("from vaelib import paths", "import time; open('reached', 'x'); time.sleep(600)", 1)
     )
-    script = f"""from pathlib import Path
+    script = f"""import signal
+from pathlib import Path
 from vaelib import cli, paths
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what runs in the background
 paths.project = lambda: Path({str(project)!r})
 cli.main(["figures", "--only", "03"])
 """

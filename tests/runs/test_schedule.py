@@ -222,6 +222,7 @@ def test_workers_do_not_hear_ctrl_c_from_their_first_moment(monkeypatch):
 def test_ctrl_c_waits_until_a_process_is_started_though_another_thread_hears_it():
     """It struck between the fork of a kernel's process and its orders: a traceback of the process."""
     ends, reached = threading.Event(), []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in the background
     other = threading.Thread(target=ends.wait)
     other.start()
 
@@ -233,6 +234,7 @@ def test_ctrl_c_waits_until_a_process_is_started_though_another_thread_hears_it(
 
     with pytest.raises(KeyboardInterrupt):
         start()
+    signal.signal(signal.SIGINT, before)
     assert reached == ["the end"]
     ends.set()
     other.join()

@@ -411,7 +411,8 @@ class XVAE(_Integrative):
 def initialise(module: nn.Module, generator: torch.Generator) -> None:
     """Draw all weights Kaiming-uniform for ReLU and all biases from PyTorch's default range.
 
-    The papers start there. Every number comes from `generator`, so a start does not depend on what ran before.
+    The code of the α-VAE's authors starts there; the papers do not say. Every number comes from `generator`, so a start
+    does not depend on what ran before.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
