@@ -10,6 +10,7 @@ os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
 os.environ["OMP_NUM_THREADS"] = "1"
 
 for name in (
+    "tqdm.auto",  # papermill's, before a kernel's modules: after them it asks for ipywidgets
     "ipykernel.kernelapp",
     "matplotlib.pyplot",
     "scipy.stats",
