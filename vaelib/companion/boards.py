@@ -111,9 +111,9 @@ class Measurement:
     @property
     def drawn(self) -> list[tuple[Path, Cell | None]]:
         """The pictures that it rests on, each with the cell that shows it."""
-        shown = {figure["path"]: figure["note"]["caption"] for figure in report.shown(self.found.folder)}
+        captions = _captions(self.found.folder)
         names = {picture: f"{picture.parent.name}/{picture.name}" for picture in self.found.pictures}
-        return [(p, cells.showing(self.notebook, p.stem, shown[name])) for p, name in names.items()]
+        return [(p, cells.showing(self.notebook, p.stem, captions[name])) for p, name in names.items()]
 
     @property
     def place(self) -> str:
@@ -170,6 +170,12 @@ class Row:
 def _answers(folder: Path) -> tuple[Answer, ...]:
     """All claims with what was measured of them, read once for all boards."""
     return tuple(check.answer(check.matching(["*"])))
+
+
+@cache
+def _captions(folder: Path) -> dict[str, str]:
+    """The captions of a folder's figures, by path: read once, not for each record."""
+    return {figure["path"]: figure["note"]["caption"] for figure in report.shown(folder)}
 
 
 @cache

@@ -19,7 +19,6 @@ def squared_error(decoded: Tensor, targets: Tensor) -> Tensor:
     return (decoded - targets).square().flatten(1).sum(1)
 
 
-@torch.no_grad()
 def reconstruction_error(vae: VAE, samples: Tensor, targets: Tensor | None = None) -> Tensor:
     """Squared error summed over the pixels of each sample, ``(n,)``, with the posterior mean decoded.
 
@@ -34,8 +33,8 @@ def reconstruction_error(vae: VAE, samples: Tensor, targets: Tensor | None = Non
     targets
         What is compared with, `samples` themselves by default (clean images, when `samples` are noisy).
     """
-    pairs = zip(batches(vae, samples), batches(vae, samples if targets is None else targets))
-    return torch.cat([squared_error(vae.reconstruct(x), target) for x, target in pairs])
+    codes = posterior(vae, samples).mean
+    return decoding_error(vae, codes, samples if targets is None else targets)
 
 
 @torch.no_grad()

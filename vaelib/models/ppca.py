@@ -94,7 +94,7 @@ def equilibrium(variances: list[float], *, noise: float = 0.5) -> Equilibrium:
 
     .. math:: 1/\beta^2 - 1/\beta - 1 = \tfrac1k \sum_{i \le k} \log \frac{l_i}{\beta s^2},
 
-    with one solution for each number k of used latents; the largest k whose latents all stay in use is taken.
+    with at most one solution for each number k of used latents; the largest k whose latents all stay in use is taken.
 
     Parameters
     ----------

@@ -1,6 +1,7 @@
 """A method beside the β-VAE of the same rate: where both lie, and what both make of the same images."""
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from vaelib.errors import Invalid
 from vaelib.measures import at_rate
 
 _COLUMNS = ["method", "weight", "seed", "test_rate", "test_reconstruction"]
+_FAMILY = r"kl|beta.*"  # methods that are β-VAEs
 _INPUT = "test image"  # the row of a table of pictures that holds what was encoded
 _SIZE, _BESIDE = (400, 320), (300, 320)
 _SIDE = 96  # pixels of a picture
@@ -113,7 +115,7 @@ def equal_rate(tables: Mapping[str, Measured], unit: str = "squared error") -> E
 
 def _in_family(errors: pd.DataFrame) -> "pd.Series[bool]":
     """Which runs are of β-VAEs."""
-    return errors["method"].str.fullmatch(r"kl|beta.*")
+    return errors["method"].str.fullmatch(_FAMILY)
 
 
 def _beside(errors: pd.DataFrame, method: str, pictured: Sequence[str]) -> _Beside:
@@ -141,8 +143,7 @@ def _beside(errors: pd.DataFrame, method: str, pictured: Sequence[str]) -> _Besi
 
 def _label(method: str, errors: pd.DataFrame) -> str:
     weight = errors.loc[errors["method"] == method, "weight"].iloc[0]
-    family = method == "kl" or method.startswith("beta")
-    return LOOKS[method].label if method in LOOKS and not family else f"β = {weight:g}"
+    return LOOKS[method].label if method in LOOKS and not re.fullmatch(_FAMILY, method) else f"β = {weight:g}"
 
 
 def _rows(name: str, measured: Measured, methods: list[str], images: list[int], unit: str) -> list[dict[str, object]]:
