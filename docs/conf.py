@@ -67,6 +67,7 @@ html_theme_options = {
     },
 }
 html_static_path = ["_static"]
+html_favicon = "_static/favicon.svg"  # without one a browser asks the server, and reports an error
 templates_path = ["_templates"]
 html_css_files = ["site.css"]
 html_js_files = [("board.js", {"defer": "defer"})]

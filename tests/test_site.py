@@ -153,6 +153,14 @@ def _fits(site, page, name):
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+def test_every_page_has_an_icon(site):
+    """Without one a browser asks the server for favicon.ico, and reports that it is not there."""
+    for file in site.rglob("*.html"):
+        if "_static" not in file.parts:
+            (icon,) = re.findall(r'<link rel="(?:shortcut )?icon" href="([^"]+)"', file.read_text(encoding="utf-8"))
+            assert (file.parent / icon).is_file(), file
+
+
 def test_every_page_is_light(site):
     """With its scripts and styles, before pictures: those within the page count as pictures."""
     pages = [file for file in site.rglob("*.html") if "_static" not in file.parts]
