@@ -217,13 +217,11 @@ def test_a_board_is_filtered_searched_and_ordered_by_keyboard_alone(site, page):
     page.keyboard.type("learned skew")
     searched = _shown(page).count()
     assert 0 < searched < everything
-    _tab_to(page, "finding")
-    page.keyboard.type("disagrees")
+    _choose(page, "finding", "disagrees")
     assert 0 < _shown(page).count() < searched
     assert all("disagrees" in text for text in _shown(page).all_inner_texts())
     assert "finding=disagrees" in page.url
-    _tab_to(page, "order")
-    page.keyboard.type("as in")
+    _choose(page, "order", "ledger")
     ledger = [claim.id for claim in check.matching(["*"], "avae")]
     assert _ids(page) == sorted(_ids(page), key=ledger.index)
     page.keyboard.press("Tab")  # to the button
@@ -244,6 +242,16 @@ def _tab_to(page, what):
         if what() if callable(what) else page.evaluate("document.activeElement.name") == what:
             return
     raise AssertionError(f"{what} is not reached")
+
+
+def _choose(page, name, value):
+    """An entry of a menu by the arrow: typed letters count as a word only on a machine that is not busy."""
+    _tab_to(page, name)
+    for _ in range(20):
+        if page.evaluate("document.activeElement.value") == value:
+            return
+        page.keyboard.press("ArrowDown")
+    raise AssertionError(f"{name} has no {value}")
 
 
 @EVERY_WINDOW
