@@ -106,8 +106,9 @@ def test_samples_without_noise_are_refused():
         ppca(samples(100, 0.0).double(), 3)
 
 
-def test_the_principal_variances_are_those_of_pca():
-    data = samples(500, 0.3)
+@pytest.mark.parametrize("n", [500, 8], ids=["more samples than features", "fewer"])
+def test_the_principal_variances_are_those_of_pca(n):
+    data = samples(n, 0.3)
     torch.testing.assert_close(principal_variances(data, 4), PCA(4).fit(data.flatten(1)).explained_variance_.tolist())
 
 

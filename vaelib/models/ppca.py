@@ -73,7 +73,9 @@ def principal_variances(samples: Tensor, size: int) -> list[float]:
         How many.
     """
     flat = pixels(samples).flatten(1).double().numpy()
-    spectrum: list[float] = np.linalg.eigvalsh(np.cov(flat.T))[::-1][:size].tolist()
+    flat -= flat.mean(0)
+    products = flat @ flat.T if len(flat) < flat.shape[1] else flat.T @ flat  # both have the same eigenvalues but zero
+    spectrum: list[float] = (np.linalg.eigvalsh(products)[::-1][:size] / (len(flat) - 1)).tolist()
     return spectrum
 
 
