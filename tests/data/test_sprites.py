@@ -45,6 +45,7 @@ def test_a_subset_is_binary_fixed_and_labelled_with_its_factors():
     assert (len(data.train), len(data.test), data.shape) == (450, 50, (1, 64, 64))
     assert data.train.unique().tolist() == [0, 255]
     assert data.fingerprint == load("sprites:500").fingerprint
+    assert data.factors.nominal == ("shape",)
     for images, factors in ((data.train, data.factors.train), (data.test, data.factors.test)):
         assert list(factors) == list(GRID)
         for image, *values in zip(images, *factors.values()):

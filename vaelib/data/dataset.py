@@ -21,6 +21,8 @@ class Factors(NamedTuple):
 
     train: dict[str, Tensor]
     test: dict[str, Tensor]
+    nominal: tuple[str, ...] = ()
+    """Names of those that are classes: their values have no order."""
 
 
 class Months(NamedTuple):

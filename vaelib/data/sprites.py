@@ -7,7 +7,9 @@ renderer is called re-rendered dSprites.
 
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -21,6 +23,9 @@ from vaelib.errors import DataError
 
 GRID = {"shape": 3, "scale": 6, "orientation": 40, "x": 32, "y": 32}
 """The factors and their numbers of values, slowest first; every combination is one image."""
+
+_Packed: TypeAlias = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
+"""From the numbers of N images to the images as packed bits, (N, 512)."""
 
 SIZE = 64
 COUNT = 3 * 6 * 40 * 32 * 32
@@ -83,12 +88,15 @@ def render(shape: int, scale: int, orientation: int) -> NDArray[np.uint8]:
     return images.astype(">u8", order="C").view(np.uint8)
 
 
-def render_all() -> NDArray[np.uint8]:
-    """Every image of the grid as packed bits, (737280, 512), 377 MB."""
-    packed = np.empty((3, 6, 40, 32, 32, SIZE * SIZE // 8), np.uint8)
-    for index in np.ndindex(packed.shape[:3]):
-        packed[index] = render(*index)
-    return packed.reshape(COUNT, -1)
+def rendered(indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """These images of the grid as packed bits, (N, 512); all of them, 377 MB, take seconds, and a few no time."""
+    packed = np.empty((len(indices), SIZE * SIZE // 8), np.uint8)
+    drawings, places = np.divmod(indices, GRID["x"] * GRID["y"])
+    for drawing in np.unique(drawings):
+        shape, scale, orientation = np.unravel_index(drawing, (GRID["shape"], GRID["scale"], GRID["orientation"]))
+        wanted = drawings == drawing
+        packed[wanted] = render(int(shape), int(scale), int(orientation)).reshape(-1, packed.shape[1])[places[wanted]]
+    return packed
 
 
 def count(argument: str | None) -> dict[str, int]:
@@ -100,12 +108,13 @@ def count(argument: str | None) -> dict[str, int]:
 
 def sprites(name: str, count: int) -> Dataset:
     """Re-rendered dSprites: all images, or a subset."""
-    return _select(name, render_all(), count, "dSprites (Matthey et al., 2017), re-rendered from its factors")
+    return _select(name, rendered, count, "dSprites (Matthey et al., 2017), re-rendered from its factors")
 
 
 def dsprites(name: str, count: int) -> Dataset:
     """The official archive: all images, or a subset."""
-    return _select(name, _read(paths.data() / ARCHIVE), count, "dSprites (Matthey et al., 2017), the official archive")
+    packed = _read(paths.data() / ARCHIVE).__getitem__
+    return _select(name, packed, count, "dSprites (Matthey et al., 2017), the official archive")
 
 
 def _get(folder: Path) -> None:
@@ -135,12 +144,12 @@ def _read(file: Path) -> NDArray[np.uint8]:
     return packed
 
 
-def _select(name: str, packed: NDArray[np.uint8], count: int, source: str) -> Dataset:
+def _select(name: str, packed: _Packed, count: int, source: str) -> Dataset:
     """A random subset, always the same for one count, split like everything that has no published split."""
     chosen = np.random.default_rng(0).permutation(COUNT)[:count]
-    train, test = (chosen[part.numpy()] for part in split(count))
-    factors = Factors(_factors(train), _factors(test))
-    return Dataset(name, _unpack(packed[train]), _unpack(packed[test]), factors=factors, source=source)
+    images, (train, test) = packed(chosen), (part.numpy() for part in split(count))
+    factors = Factors(_factors(chosen[train]), _factors(chosen[test]), nominal=("shape",))
+    return Dataset(name, _unpack(images[train]), _unpack(images[test]), factors=factors, source=source)
 
 
 def _unpack(packed: NDArray[np.uint8]) -> Tensor:
