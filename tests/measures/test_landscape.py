@@ -55,7 +55,8 @@ def test_a_grid_has_two_ends(points):
 
 
 @pytest.mark.parametrize(
-    ("at", "due"), [("end", [5]), ("every", [0, 1, 2, 3, 4, 5]), ((1, 4), [1, 4]), ((9,), []), ([2], [2])]
+    ("at", "due"),
+    [("end", [5]), ("every", [0, 1, 2, 3, 4, 5]), ((1, 4), [1, 4]), ((0, 5), [0, 5]), ((9,), []), ([2], [2])],
 )
 def test_when_it_is_due(at, due):
     assert [epoch for epoch in range(6) if Landscape(at=at).due(epoch, 5)] == due

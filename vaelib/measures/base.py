@@ -18,7 +18,7 @@ from vaelib.data import Dataset
 from vaelib.errors import Invalid
 from vaelib.models import VAE, Category, Latent, pixels
 from vaelib.objectives import Objective, ObjectiveModule, Site, Trainee
-from vaelib.parts import Count, Family
+from vaelib.parts import Family, Index
 
 Observation: TypeAlias = pd.DataFrame | dict[str, Tensor]
 """What an observer saw: a table, or tensors by name."""
@@ -102,13 +102,13 @@ class Observer(Family):
     Parameters
     ----------
     at
-        When: at the ``"end"`` of training, before it and after ``"every"`` epoch, or after the epochs named. Tables of
-        several times are put together, with a column ``epoch``.
+        When: at the ``"end"`` of training, before it and after ``"every"`` epoch, or after the epochs named, 0 being
+        before training. Tables of several times are put together, with a column ``epoch``.
     """
 
-    at: Literal["end", "every"] | tuple[Count, ...] = "end"
+    at: Literal["end", "every"] | tuple[Index, ...] = "end"
 
-    needs: ClassVar[tuple[Literal["labels", "months", "category"], ...]] = ()
+    needs: ClassVar[tuple[Literal["labels", "months", "factors", "category"], ...]] = ()
     """What the data, or the latent, must have."""
 
     def check(self, latent: Latent, data: Dataset) -> None:
@@ -122,6 +122,7 @@ class Observer(Family):
         has = {
             "labels": data.train_labels is not None and data.test_labels is not None,
             "months": data.months is not None,
+            "factors": data.factors is not None,
             "category": sum(isinstance(leaf, Category) for leaf in latent.leaves) == 1,
         }
         if lacking := [need for need in self.needs if not has[need]]:

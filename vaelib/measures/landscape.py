@@ -9,7 +9,7 @@ from torch.distributions import Distribution
 
 from vaelib.divergences import FORMS, optimal_skew
 from vaelib.measures.base import Observation, Observed, Observer, posterior
-from vaelib.parts import Count
+from vaelib.parts import Index
 
 
 @torch.no_grad()
@@ -43,7 +43,7 @@ class Landscape(Observer):
     kind = "landscape"
 
     points: Annotated[int, Field(ge=2, le=10_000)] = 51
-    at: Literal["end", "every"] | tuple[Count, ...] = "every"
+    at: Literal["end", "every"] | tuple[Index, ...] = "every"
 
     def observe(self, run: Observed) -> Observation:
         """The table."""
