@@ -45,6 +45,25 @@ def ppca():
 
 
 @pytest.fixture
+def encoded():
+    """A model with an aggregate posterior that is known."""
+
+    def make(means, sd):
+        """One whose encoder gives these means ``(n, code)`` for samples that are their numbers, with one width."""
+        n, code = means.shape
+        encoder = nn.Linear(1, 2 * code)
+
+        def outputs(x):
+            return torch.cat([means[x.flatten().long()], torch.full((len(x), code), 2 * torch.tensor(sd).log())], 1)
+
+        encoder.forward = outputs
+        vae = VAE(encoder, nn.Linear(code, 1), Gaussian(code).build(), lambda o: Independent(Normal(o, 1.0), 1))
+        return vae.eval(), torch.arange(n, dtype=torch.float32)[:, None]
+
+    return make
+
+
+@pytest.fixture
 def observed():
     """What an observer sees of a model that is made by hand, with data of its own."""
 

@@ -1,27 +1,13 @@
 import pytest
 import torch
-from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 from vaelib import measures
 from vaelib.data import Dataset
 from vaelib.measures import RateBounds
-from vaelib.models import VAE, Gaussian
 
 
-def encoded(means, sd):
-    """A model whose encoder gives these means ``(n, code)`` for samples that are their numbers, with one width."""
-    n, code = means.shape
-    encoder = torch.nn.Linear(1, 2 * code)
-
-    def outputs(x):
-        return torch.cat([means[x.flatten().long()], torch.full((len(x), code), 2 * torch.tensor(sd).log())], 1)
-
-    encoder.forward = outputs
-    vae = VAE(encoder, torch.nn.Linear(code, 1), Gaussian(code).build(), lambda o: Independent(Normal(o, 1.0), 1))
-    return vae.eval(), torch.arange(n, dtype=torch.float32)[:, None]
-
-
-def test_of_a_gaussian_aggregate_the_mismatch_is_exact():
+def test_of_a_gaussian_aggregate_the_mismatch_is_exact(encoded):
     """Means from N(1, 0.9²) with posteriors of width 0.4: the aggregate is N(1, 0.97) in each of two latents."""
     means = 1 + 0.9 * torch.randn(20_000, 2, generator=torch.Generator().manual_seed(0))
     vae, x = encoded(means, 0.4)
@@ -30,7 +16,7 @@ def test_of_a_gaussian_aggregate_the_mismatch_is_exact():
     assert measures.moment_mismatch(vae, x) == pytest.approx(exact, abs=0.03)
 
 
-def test_of_two_lumps_it_is_a_lower_bound():
+def test_of_two_lumps_it_is_a_lower_bound(encoded):
     means = torch.tensor([[-2.0], [2.0]])
     vae, x = encoded(means, 0.3)
     aggregate = MixtureSameFamily(Categorical(torch.ones(2)), Normal(means[:, 0], 0.3))
@@ -40,7 +26,7 @@ def test_of_two_lumps_it_is_a_lower_bound():
     assert 0 < measures.moment_mismatch(vae, x) < exact
 
 
-def test_the_parts_stay_below_the_rate(observed):
+def test_the_parts_stay_below_the_rate(encoded, observed):
     means = torch.randn(300, 3, generator=torch.Generator().manual_seed(1))
     vae, x = encoded(means, 0.2)
     (row,) = RateBounds(draws=200).observe(observed(vae, Dataset.from_arrays(x, x))).to_dict("records")

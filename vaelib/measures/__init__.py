@@ -18,6 +18,7 @@ from vaelib.measures.codes import (
     latent_table,
     surgery,
 )
+from vaelib.measures.correlation import TotalCorrelation, correlation_bound, total_correlation
 from vaelib.measures.evidence import Evidence, effective_draws, log_likelihood, log_weights
 from vaelib.measures.gradients import GradientNoise, LossNoise
 from vaelib.measures.information import InformationBound, variational_bound

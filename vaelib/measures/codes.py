@@ -69,15 +69,41 @@ def surgery(vae: VAE, samples: Tensor, generator: torch.Generator, *, draws: int
     dict
         ``rate``, ``mutual_information``, ``marginal_kl`` and ``limit`` = log n, in nats.
     """
-    q, n = posterior(vae, samples), len(samples)
-    chosen = torch.randperm(n, generator=generator, device=generator.device)[:draws]
-    own = vae.latent.posterior(torch.cat([vae.encoder(x) for x in batches(vae, samples[chosen.to(samples.device)])]))
-    z = vae.latent.draw(own, vae.latent.noise(len(chosen), generator))
-    aggregate = torch.cat([q.log_prob(part[:, None]).double().logsumexp(1) for part in z.split(100)]) - math.log(n)
+    q = posterior(vae, samples)
+    own, z = drawn(vae, samples, generator, draws)
+    aggregate = log_aggregate(q, z)
     information = (own.log_prob(z) - aggregate).mean().item()
     marginal = (aggregate - vae.prior.log_prob(z)).mean().item()
     rate = reverse_kl(q, vae.prior).double().mean().item()
-    return {"rate": rate, "mutual_information": information, "marginal_kl": marginal, "limit": math.log(n)}
+    return {"rate": rate, "mutual_information": information, "marginal_kl": marginal, "limit": math.log(len(samples))}
+
+
+@torch.no_grad()
+def drawn(vae: VAE, samples: Tensor, generator: torch.Generator, draws: int) -> tuple[Distribution, Tensor]:
+    """Posteriors of different samples, at most so many, and an exact draw of each, ``(draws, code)``."""
+    chosen = torch.randperm(len(samples), generator=generator, device=generator.device)[:draws]
+    own = vae.latent.posterior(torch.cat([vae.encoder(x) for x in batches(vae, samples[chosen.to(samples.device)])]))
+    return own, vae.latent.draw(own, vae.latent.noise(len(chosen), generator))
+
+
+@torch.no_grad()
+def log_aggregate(q: Distribution, z: Tensor) -> Tensor:
+    """The logarithm of the average density of n distributions at m codes, in double precision.
+
+    Parameters
+    ----------
+    q
+        Batch shape ``(n,)``.
+    z
+        ``(m, *event)``.
+
+    Returns
+    -------
+    Tensor
+        ``(m,)``, in nats.
+    """
+    parts = [q.log_prob(part[:, None]).double().logsumexp(1) for part in z.split(100)]
+    return torch.cat(parts) - math.log(q.batch_shape[0])
 
 
 def category(q: Distribution) -> OneHotCategorical | None:
