@@ -77,6 +77,7 @@ FULL = [
     ms.AnnealedEvidence(3, 4, 2, 1, "posterior", at="every"),
     ms.RateBounds("test", 5, at="every"),
     ms.TotalCorrelation("test", 5, 2, at="every"),
+    ms.Disentanglement("train", 50, at=(0, 1)),
     ms.CategoryClasses(3, at="every"),
     ms.Relapse(at="every"),
     ms.GradientNoise((ob.Score(), ob.Hybrid(draws=3)), 8, 5, at="every"),

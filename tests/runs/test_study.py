@@ -25,6 +25,7 @@ from vaelib import data as datasets
 from vaelib.errors import Invalid, UserError
 from vaelib.measures import (
     Categories,
+    Disentanglement,
     Errors,
     Landscape,
     Reconstructions,
@@ -314,6 +315,7 @@ def test_an_observer_that_a_run_cannot_have_is_refused_before_any_training(some,
     for observer, says in (
         (Separability(), "observe: 'separability' is not allowed; it has to be one that does without labels"),
         (Relapse(), "without labels and months"),
+        (Disentanglement(), "without factors"),
         (Categories(), "without labels and category"),
         (Reconstructions(images=(0, 40)), "of images below 40, and not of image 40"),
     ):

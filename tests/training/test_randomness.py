@@ -194,6 +194,7 @@ CATEGORY_OBSERVERS = (
     measures.Evidence(3, (5,)),
 )
 COHORT_OBSERVERS = (measures.Relapse(),)
+SPRITES_OBSERVERS = (measures.Disentanglement("train", at=(0, 2)),)
 
 
 def plans(squares):
@@ -206,6 +207,7 @@ def plans(squares):
     yield Experiment(data=squares, network=mlp, latent=joint, objective=informed, **common), CATEGORY_OBSERVERS
     cohort = {"data": "gse7390:clin+rna/0", "network": models.CNC(16), "likelihood": "balanced"}
     yield Experiment(latent=Gaussian(3), **cohort, **common), COHORT_OBSERVERS
+    yield Experiment(data="sprites:40", network=mlp, latent=Gaussian(3), **common), SPRITES_OBSERVERS
 
 
 def test_runs_and_all_observers_leave_the_global_generators_alone(squares, tmp_path):

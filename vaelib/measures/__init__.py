@@ -19,6 +19,16 @@ from vaelib.measures.codes import (
     surgery,
 )
 from vaelib.measures.correlation import TotalCorrelation, correlation_bound, total_correlation
+from vaelib.measures.disentanglement import (
+    DCI,
+    Disentanglement,
+    attribute_predictability,
+    beta_vae_score,
+    dci,
+    disentanglement,
+    factor_vae_score,
+    mutual_information_gap,
+)
 from vaelib.measures.evidence import Evidence, effective_draws, log_likelihood, log_weights
 from vaelib.measures.gradients import GradientNoise, LossNoise
 from vaelib.measures.information import InformationBound, variational_bound
