@@ -5,7 +5,7 @@ import torch
 
 from vaelib.data import Dataset
 from vaelib.errors import Invalid
-from vaelib.measures import Surgery, TotalCorrelation, correlation_bound, total_correlation
+from vaelib.measures import RateParts, Surgery, correlation_bound, rate_parts
 from vaelib.models import Category
 
 
@@ -24,7 +24,7 @@ def test_of_a_gaussian_aggregate_every_part_is_exact_and_so_is_the_bound(encoded
     exact = (marginals.log().sum() - torch.logdet(covariance)).item() / 2
     apart = (marginals + 0.5**2 - 1 - marginals.log()).sum().item() / 2
     rate = ((1 + 0.5**2) + 0.25 - 1 - math.log(0.25)) * 2 / 2
-    found = total_correlation(vae, x, seeded(1), draws=2000)
+    found = rate_parts(vae, x, seeded(1), draws=2000)
     assert found["total_correlation"] == pytest.approx(exact, abs=0.04)
     assert found["dimension_kl"] == pytest.approx(apart, abs=0.06)
     assert found["rate"] == pytest.approx(rate, abs=1e-3)
@@ -36,7 +36,7 @@ def test_of_a_gaussian_aggregate_every_part_is_exact_and_so_is_the_bound(encoded
 def test_four_lumps_in_a_square_have_none_and_two_on_the_diagonal_have_one_bit(which, exact, encoded):
     corners = torch.tensor([[-2.0, -2.0], [-2.0, 2.0], [2.0, -2.0], [2.0, 2.0]])
     vae, x = encoded(corners[which].repeat(200, 1), 0.3)
-    assert total_correlation(vae, x, seeded(1), draws=500)["total_correlation"] == pytest.approx(exact, abs=0.02)
+    assert rate_parts(vae, x, seeded(1), draws=500)["total_correlation"] == pytest.approx(exact, abs=0.02)
     assert exact - 0.06 < correlation_bound(vae, x, x, seeded(1)) < exact + 0.02
 
 
@@ -44,7 +44,7 @@ def test_the_three_parts_are_the_rate_and_the_last_two_the_mismatch(encoded, obs
     means = torch.randn(300, 3, generator=seeded(1))
     vae, x = encoded(means, 0.2)
     data = Dataset.from_arrays(x, x)
-    (row,) = TotalCorrelation(draws=300).observe(observed(vae, data)).to_dict("records")
+    (row,) = RateParts(draws=300).observe(observed(vae, data)).to_dict("records")
     parts = row["information"] + row["total_correlation"] + row["dimension_kl"]
     assert parts == pytest.approx(row["rate"], abs=0.1)  # the parts of 300 draws, the rate without any
     (cut,) = Surgery("train", 300).observe(observed(vae, data)).to_dict("records")
@@ -55,7 +55,7 @@ def test_the_three_parts_are_the_rate_and_the_last_two_the_mismatch(encoded, obs
 def test_what_few_samples_find_too_little_of_information_they_find_too_much_of_correlation(encoded):
     means = torch.randn(2000, 3, generator=seeded(1))
     vae, x = encoded(means, 0.1)
-    found = total_correlation(vae, x, seeded(1))
+    found = rate_parts(vae, x, seeded(1))
     lacking = 3 * math.log(1.01 / 0.01) / 2 - found["information"]
     assert lacking > 0.4
     assert found["total_correlation"] == pytest.approx(lacking, abs=0.15)
@@ -74,4 +74,4 @@ def test_the_bound_is_one_of_samples_that_the_classifier_has_not_seen(encoded):
 
 def test_a_latent_that_is_not_gaussian_is_refused():
     with pytest.raises(Invalid, match="latent: 'category' is not allowed; it has to be a Gaussian one"):
-        TotalCorrelation().check(Category(3), Dataset.from_arrays(torch.zeros(20, 2)))
+        RateParts().check(Category(3), Dataset.from_arrays(torch.zeros(20, 2)))

@@ -182,7 +182,7 @@ IMAGE_OBSERVERS = (
     measures.PixelDistortion(),
     measures.AnnealedEvidence(3, 4, 2, 1),
     measures.RateBounds(draws=5),
-    measures.TotalCorrelation(draws=5, epochs=2),
+    measures.RateParts(draws=5, epochs=2),
     measures.InformationBound(Information((0,)), epochs=2, sampled=True),
 )
 CATEGORY_OBSERVERS = (

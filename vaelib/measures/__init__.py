@@ -18,7 +18,7 @@ from vaelib.measures.codes import (
     latent_table,
     surgery,
 )
-from vaelib.measures.correlation import TotalCorrelation, correlation_bound, total_correlation
+from vaelib.measures.correlation import RateParts, correlation_bound, rate_parts
 from vaelib.measures.disentanglement import (
     DCI,
     Disentanglement,

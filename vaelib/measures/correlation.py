@@ -26,7 +26,7 @@ _DRAWS = 10  # of each posterior that the bound is scored on: a mean of exponent
 
 
 @torch.no_grad()
-def total_correlation(vae: VAE, samples: Tensor, generator: torch.Generator, *, draws: int = 1000) -> dict[str, float]:
+def rate_parts(vae: VAE, samples: Tensor, generator: torch.Generator, *, draws: int = 1000) -> dict[str, float]:
     r"""The rate cut in three (Chen et al., 2018, eq. 2), x uniform over the samples.
 
     .. math::
@@ -160,8 +160,8 @@ def _check(latent: str, gaussian: bool) -> None:
         raise Invalid("latent", latent, "a Gaussian one for the total correlation")
 
 
-class TotalCorrelation(Observer):
-    """The rate and its parts by :func:`total_correlation`, and the :func:`correlation_bound`, in one row, in nats.
+class RateParts(Observer):
+    """The rate and its parts by :func:`rate_parts`, and the :func:`correlation_bound`, in one row, in nats.
 
     Columns ``rate``, ``information``, ``total_correlation``, ``dimension_kl``, ``limit`` and ``correlation_bound``.
 
@@ -175,7 +175,7 @@ class TotalCorrelation(Observer):
         Of the bound's classifier, at most.
     """
 
-    kind = "total_correlation"
+    kind = "rate_parts"
 
     split: Split = "train"
     draws: Count = 1000
@@ -188,6 +188,6 @@ class TotalCorrelation(Observer):
 
     def observe(self, run: Observed) -> Observation:
         """The table."""
-        parts = total_correlation(run.vae, run.samples(self.split), run.generator, draws=self.draws)
+        parts = rate_parts(run.vae, run.samples(self.split), run.generator, draws=self.draws)
         bound = correlation_bound(run.vae, run.data.train, run.data.test, run.generator, epochs=self.epochs)
         return pd.DataFrame([{**parts, "correlation_bound": bound}])
