@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.distributions import Independent, Normal
@@ -25,6 +26,30 @@ def test_mmd_is_the_v_statistic():
     assert mmd(x, x).item() == pytest.approx(0, abs=1e-15)
     shuffled = x[torch.randperm(6, generator=g)]
     assert mmd(shuffled, y).item() == pytest.approx(mmd(x, y).item())
+
+
+def test_the_other_kernel_is_that_of_the_wae():
+    """C / (C + squared distance), where C is the mean squared distance of two draws from the prior."""
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(6, 3, generator=g, dtype=D), torch.randn(5, 3, generator=g, dtype=D)
+
+    def mean(a, b):
+        return np.mean([6 / (6 + sum((s - t) ** 2 for s, t in zip(p, q))) for p in a.tolist() for q in b.tolist()])
+
+    expected = mean(x, x) + mean(y, y) - 2 * mean(x, y)
+    assert mmd(x, y, "inverse_multiquadratic").item() == pytest.approx(expected, rel=1e-12)
+    draws = torch.randn(2, 100_000, 3, generator=g, dtype=D)
+    assert (draws[0] - draws[1]).square().sum(-1).mean().item() == pytest.approx(6, rel=0.01)
+
+
+def test_codes_without_noise_are_compared_with_draws_that_have_it():
+    """A deterministic encoder's codes are to spread as the prior does, and not to lie at its mean."""
+    latent, part = Point(3).build(), MMD("inverse_multiquadratic")
+    noise = part.build().noise(latent, 400, generator())
+    spread, collapsed = torch.randn(400, 3, generator=generator(1)), torch.zeros(400, 3)
+    near, far = (called(part, latent, latent.posterior(z), z, noise)[0] for z in (spread, collapsed))
+    torch.testing.assert_close(near, mmd(spread, noise["prior"], "inverse_multiquadratic"))
+    assert near < 0.02 < far
 
 
 def test_moment_rows_are_mean_and_log_variance(diagonal):

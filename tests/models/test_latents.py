@@ -152,6 +152,14 @@ def test_a_point_has_no_noise_in_training_and_half_its_square_as_rate():
     torch.testing.assert_close(dv.reverse_kl(q, point.prior()), torch.tensor([2.5]))
 
 
+def test_samples_of_the_prior_are_relaxed_as_the_codes_are_and_have_noise_where_those_have_none():
+    joint = Joint((Point(2), Gaussian(1), Bits(2, Relaxation(0.5)))).build()
+    noise = joint.noise(4, generator())
+    expected = torch.cat([noise[:, :3], (noise[:, 3:] / 0.5).sigmoid()], dim=1)
+    torch.testing.assert_close(joint.prior_sample(noise), expected)
+    torch.testing.assert_close(joint.prior_sample(noise.expand(3, 4, 5)), expected.expand(3, 4, 5))
+
+
 def test_the_log_density_of_a_draw_follows_from_its_noise():
     """The change of variables of the FGVAE thesis' section 3.6, against the density and the Jacobian itself."""
     latent = Gaussian(3).build()

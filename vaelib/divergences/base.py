@@ -30,6 +30,9 @@ class Sampler(Protocol):
     def sample(self, distribution: Distribution, noise: Tensor, progress: float | Tensor = 1.0) -> Tensor:
         """Samples that a gradient can pass."""
 
+    def prior_sample(self, noise: Tensor, progress: float | Tensor = 1.0) -> Tensor:
+        """Samples of the prior, relaxed where those are."""
+
 
 class Divergence(Family):
     """The family of divergences of a posterior from the prior: a description."""

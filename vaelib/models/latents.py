@@ -82,6 +82,10 @@ class LatentModule(Built, ABC):
         """Exact samples ``(n, code)``; by default :meth:`sample` gives such."""
         return self.sample(distribution, noise)
 
+    def prior_sample(self, noise: Tensor, progress: float | Tensor = 1.0) -> Tensor:
+        """Samples ``(n, code)`` of the prior for codes to be compared with: relaxed where :meth:`sample` relaxes."""
+        return self.sample(self.prior(), noise, progress)
+
 
 class _Continuous(Latent):
     """Latents that are `size` real numbers."""
@@ -176,6 +180,10 @@ class PointLatent(GaussianLatent):
         return code.expand(noise.shape)
 
     draw = GaussianLatent.sample
+
+    def prior_sample(self, noise: Tensor, progress: float | Tensor = 1.0) -> Tensor:
+        """Draws from the standard normal: the codes have no noise, the prior has."""
+        return self.draw(self.prior(), noise)
 
 
 class Relaxation(Part):
@@ -420,6 +428,11 @@ class JointLatent(LatentModule):
     def draw(self, distribution: Distribution, noise: Tensor) -> Tensor:
         """The parts' exact samples."""
         return self._each(distribution, noise, lambda part, d, e: part.draw(d, e))
+
+    def prior_sample(self, noise: Tensor, progress: float | Tensor = 1.0) -> Tensor:
+        """The parts' samples of their priors."""
+        pieces = zip(self._latents, noise.split(self._codes, dim=-1))
+        return torch.cat([part.prior_sample(piece, progress) for part, piece in pieces], dim=-1)
 
     def _each(self, distribution: Any, noise: Tensor, sample: Callable[..., Tensor]) -> Tensor:
         pieces = noise.split(self._codes, dim=-1)
