@@ -23,6 +23,7 @@ from vaelib.divergences.families import (
     SkewLike,
     forward_kl,
     geometric_mean,
+    latent_kls,
     register_geometry,
     reverse_kl,
 )
@@ -41,6 +42,7 @@ from vaelib.divergences.forms import (
     geometric_js,
     resistor_average,
 )
+from vaelib.divergences.free_bits import FreeBits
 from vaelib.divergences.mmd import MMD, MomentsMMD, mmd, moment_rows
 from vaelib.divergences.sampling import sample
 from vaelib.divergences.skew import (

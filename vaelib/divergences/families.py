@@ -173,6 +173,22 @@ class Product(Distribution):
         return _total([part.log_prob(v) for part, v in pieces])
 
 
+def latent_kls(q: Any, p: Any) -> Tensor:
+    """KL(q‖p) of each latent by itself, averaged over the batch: ``(latents,)``, in nats; a category is one latent.
+
+    Examples
+    --------
+    >>> from torch.distributions import Normal
+    >>> q, p = (Independent(Normal(torch.full((4, 3), mean), 1.0), 1) for mean in (2.0, 0.0))
+    >>> latent_kls(q, p)
+    tensor([2., 2., 2.])
+    """
+    if isinstance(q, Product):
+        return torch.cat([latent_kls(a, b) for a, b in zip(q.parts, p.parts)])
+    each = reverse_kl(q.base_dist, p.base_dist) if isinstance(q, Independent) else reverse_kl(q, p)[:, None]
+    return each.mean(0)
+
+
 def _total(terms: Sequence[Tensor]) -> Tensor:
     return torch.stack(torch.broadcast_tensors(*terms)).sum(0)
 

@@ -8,9 +8,9 @@ import torch
 from numpy.typing import ArrayLike
 from pydantic import Field
 from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal, OneHotCategorical
+from torch.distributions import Distribution, Normal, OneHotCategorical
 
-from vaelib.divergences import Product, reverse_kl
+from vaelib.divergences import Product, latent_kls, reverse_kl
 from vaelib.measures.base import Observation, Observed, Observer, Split, batches, decode, posterior
 from vaelib.measures.landscape import optimal_skews
 from vaelib.measures.reconstruction import reconstruction_error
@@ -21,10 +21,7 @@ from vaelib.parts import Count, Index, Positive
 @torch.no_grad()
 def latent_rates(q: Any, p: Any) -> Tensor:
     """Mean KL(q‖p) of each latent, ``(size,)``, in nats: above 0.01 a latent is called active. A category is one."""
-    if isinstance(q, Product):
-        return torch.cat([latent_rates(a, b) for a, b in zip(q.parts, p.parts)])
-    rates = reverse_kl(q.base_dist, p.base_dist) if isinstance(q, Independent) else reverse_kl(q, p)[:, None]
-    return rates.mean(0)
+    return latent_kls(q, p)
 
 
 def latent_table(q: Any, p: Any) -> pd.DataFrame:
