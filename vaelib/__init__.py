@@ -20,8 +20,8 @@ _ROOMS = {
     ),
     "models": (
         "BalancedLikelihood BernoulliLikelihood Bits Burgess CNC Category Gaussian GaussianLikelihood Joint Latent "
-        "LatentModule Likelihood MLP Network NormalisedConvolutions Point Relaxation "
-        "VAE XVAE ppca"
+        "LatentModule Likelihood MLP Network NormalisedConvolutions Point Relaxation ScaledGaussianLikelihood "
+        "SharedGaussianLikelihood VAE XVAE ppca"
     ),
     "objectives": (
         "Bound Estimator Hybrid Information LeaveOneOut Objective "

@@ -17,6 +17,7 @@ from vaelib.models.likelihoods import (
     GaussianLikelihood,
     Likelihood,
     ScaledGaussianLikelihood,
+    SharedGaussianLikelihood,
 )
 from vaelib.models.networks import CNC, MLP, XVAE, Body, Burgess, Dropout, Network, NormalisedConvolutions, initialise
 from vaelib.models.ppca import Equilibrium, equilibrium, ppca, principal_variances

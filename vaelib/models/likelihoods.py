@@ -4,12 +4,13 @@ They follow the papers' reductions: log-probabilities are summed over pixels, on
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from math import log, sqrt
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent, Normal, constraints
 
 from vaelib.data import Block, Dataset
@@ -40,6 +41,15 @@ class Likelihood(Family):
     @abstractmethod
     def of(self, outputs: Tensor, blocks: Sequence[Block] = ()) -> Distribution:
         """p(x|z) of batch shape ``(n,)`` from a decoder's outputs ``(n, *shape)`` and the blocks of the data."""
+
+    def build(self, blocks: Sequence[Block] = ()) -> Callable[[Tensor], Distribution]:
+        """What a VAE takes for data of these blocks: :meth:`of`, or a module where the likelihood has parameters."""
+        return partial(self.of, blocks=blocks)
+
+
+def _refuse_blocks(likelihood: Likelihood, data: Dataset) -> None:
+    if data.blocks:
+        raise Invalid("likelihood", likelihood.kind, f"one for data with blocks, which {data.name} is")
 
 
 def _independent(entries: Distribution, outputs: Tensor) -> Distribution:
@@ -102,14 +112,65 @@ class ScaledGaussianLikelihood(Likelihood):
 
     def check(self, data: Dataset) -> None:
         """Refuse data with blocks."""
-        if data.blocks:
-            raise Invalid("likelihood", self.kind, f"one for data with blocks, which {data.name} is")
+        _refuse_blocks(self, data)
 
     def of(self, outputs: Tensor, blocks: Sequence[Block] = ()) -> Distribution:
         """p(x|z) from outputs ``(n, 2 channels, ...)``: means first, then log standard deviations."""
         mean, log_scale = outputs.chunk(2, dim=1)
         scale = log_scale.clamp(min=log(self.floor)).exp()
         return _independent(Normal(mean, scale, validate_args=False), mean)
+
+
+class SharedGaussianLikelihood(Likelihood):
+    """Gaussian entries around the outputs, of one standard deviation for all, which is trained along.
+
+    A linear VAE with it is probabilistic PCA (FGVAE thesis, section 2.1; Lucas et al., 2019). There is no floor: it is
+    for samples that cannot be decoded without an error. In :class:`ScaledGaussianLikelihood` the decoder gives a
+    standard deviation for each entry of each sample.
+
+    Parameters
+    ----------
+    sigmoid
+        As for :class:`GaussianLikelihood`.
+    start
+        The standard deviation before training; by default that likelihood's.
+    """
+
+    kind = "shared_gaussian"
+
+    sigmoid: bool = True
+    start: Positive = sqrt(0.5)
+
+    tensors = ("start",)
+
+    def check(self, data: Dataset) -> None:
+        """Refuse data with blocks."""
+        _refuse_blocks(self, data)
+
+    def of(self, outputs: Tensor, blocks: Sequence[Block] = ()) -> Distribution:
+        """The distribution before training."""
+        return self.around(outputs, self.start)
+
+    def around(self, outputs: Tensor, scale: float | Tensor) -> Distribution:
+        """p(x|z) from outputs ``(n, *shape)`` with a standard deviation."""
+        mean = outputs.sigmoid() if self.sigmoid else outputs
+        return _independent(Normal(mean, scale, validate_args=False), outputs)
+
+    def build(self, blocks: Sequence[Block] = ()) -> "_Shared":
+        """The module with the standard deviation as a parameter."""
+        return _Shared(self)
+
+
+class _Shared(nn.Module):
+    """The module of :class:`SharedGaussianLikelihood`: the logarithm is trained, so that the deviation is positive."""
+
+    def __init__(self, part: SharedGaussianLikelihood):
+        super().__init__()
+        self._around, self.log_scale = part.around, nn.Parameter(torch.tensor(log(part.start)))
+
+    def forward(self, outputs: Tensor) -> Distribution:
+        """p(x|z) of batch shape ``(n,)`` from outputs ``(n, *shape)``."""
+        return self._around(outputs, self.log_scale.exp())
 
 
 class BalancedLikelihood(Likelihood):

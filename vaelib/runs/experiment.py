@@ -88,7 +88,7 @@ class Experiment(Part):
         encoder = self.network.encoder(shape, latent.outputs, site.sizes)
         wide = (shape[0] * self.likelihood.numbers, *shape[1:])
         decoder = self.network.decoder(wide, latent.code, site.sizes)
-        vae = VAE(encoder, decoder, latent, partial(self.likelihood.of, blocks=blocks), self.precision)
+        vae = VAE(encoder, decoder, latent, self.likelihood.build(blocks), self.precision)
         initialise(vae, site.generator("start"))
         return Trainee(vae, self.objective.build(site))
 
