@@ -26,13 +26,17 @@ from vaelib import (
     Objective,
     ObjectiveModule,
     Observer,
+    Regulariser,
+    RegulariserModule,
     Study,
     reverse_kl,
     trained,
 )
 from vaelib.divergences.families import Geometry, register_geometry
 from vaelib.measures.base import posterior
+from vaelib.models.networks import initialise
 from vaelib.models.vae import distortion_of
+from vaelib.objectives import outputs_of
 from vaelib.parts import Count, NotNegative, Positive, Share
 from vaelib.runs import execution, schedule
 
@@ -119,6 +123,36 @@ class FreeBitsModule(ObjectiveModule):
         return {"free": self.free}
 
 
+class Centred(Regulariser):
+    """The squared mean of the batch's codes as a network predicts it from each code: of no use, but with two phases."""
+
+    kind = "centred"
+
+    def build(self, site):
+        body = nn.utils.skip_init(nn.Linear, site.latent.width, 1)
+        initialise(body, site.generator(self.kind))
+        return CentredModule(self, body)
+
+
+class CentredModule(RegulariserModule):
+    learns = True
+
+    def __init__(self, part, body):
+        super().__init__(part)
+        self.body = body
+
+    def noise(self, latent, n, draws, generator):
+        return {"centred": torch.randn(n, latent.code, generator=generator, device=generator.device)}
+
+    def learn(self, codes):
+        target = codes.z.mean((0, 1)).square().sum()
+        jittered = codes.z[0] + 0.01 * codes.noise["centred"]
+        return (outputs_of(self.body, jittered, frozen=False)[:, 0] - target).square()
+
+    def value(self, codes):
+        return outputs_of(self.body, codes.z[0], frozen=True)[:, 0]
+
+
 class Best(Estimator):
     """The best draw of each sample alone."""
 
@@ -171,6 +205,9 @@ NEW = {
     "divergence": lambda data: [BASE.replace(data=data, objective=Bound(Jeffreys(share))) for share in (0.2, 0.8)],
     "latent": lambda data: [BASE.replace(data=data, latent=Heavy(3, scale)) for scale in (1.0, 2.0)],
     "objective": lambda data: [BASE.replace(data=data, objective=FreeBits(free)) for free in (0.0, 5.0)],
+    "regulariser": lambda data: [
+        BASE.replace(data=data, objective=Bound(regularisers=(Centred(weight=weight),))) for weight in (0.1, 0.2)
+    ],
     "estimator": lambda data: [BASE.replace(data=data, objective=Best(draws=draws)) for draws in (3, 3)],
     "network": lambda data: [BASE.replace(data=data, network=Residual(), seed=seed) for seed in (0, 1)],
 }

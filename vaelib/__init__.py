@@ -24,8 +24,8 @@ _ROOMS = {
         "SharedGaussianLikelihood VAE XVAE ppca"
     ),
     "objectives": (
-        "Bound Estimator Hybrid Information LeaveOneOut Objective "
-        "ObjectiveModule SampledRate Score VarianceLoss"
+        "Adversary Bound Covariance Estimator Hybrid Information LearnedTotalCorrelation LeaveOneOut Objective "
+        "ObjectiveModule Regulariser RegulariserModule SampledRate Score TotalCorrelation VarianceLoss"
     ),
     "training": "Adam",
     "measures": "Observed Observer",

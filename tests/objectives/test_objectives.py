@@ -14,6 +14,7 @@ from vaelib.divergences import (
     Newton,
     ReverseKL,
 )
+from vaelib.errors import Invalid
 from vaelib.models import MLP, VAE, BernoulliLikelihood, Gaussian, initialise
 from vaelib.objectives import Bound
 
@@ -81,6 +82,16 @@ def test_the_capacity_moves_the_target_over_the_training(vae):
         found = terms(vae, objective, torch.tensor(progress))
         excess = (found["rate"].mean() - 5 * progress).abs()
         torch.testing.assert_close(found["loss"].mean(), found["distortion"].mean() + 7 * excess)
+
+
+def test_the_weight_warms_up_over_a_share_of_the_training(vae):
+    objective = build(weight=7.0, warmup=0.4)
+    for progress, weight in ((0.0, 0.0), (0.1, 1.75), (0.4, 7.0), (0.9, 7.0), (1.0, 7.0)):
+        found = terms(vae, objective, torch.tensor(progress))
+        torch.testing.assert_close(found["loss"].mean(), (found["distortion"] + weight * found["rate"]).mean())
+    for share in (0.0, 1.1):
+        with pytest.raises(Invalid, match=r"^warmup: .* it has to be a number above 0 to 1 or left out$"):
+            Bound(warmup=share)
 
 
 @pytest.mark.parametrize("form", FORMS)

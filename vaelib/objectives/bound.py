@@ -1,26 +1,28 @@
-"""The evidence lower bound with any divergence: VAE, β-VAE, InfoVAE, α-VAE, MI-VAE."""
+"""The evidence lower bound with any divergence and regularisers: VAE, β-VAE, InfoVAE, α-VAE, MI-VAE and their kin."""
 
-import torch
+from typing import Annotated
+
+from pydantic import Field
 from torch import Tensor
-from torch.distributions import Distribution
 
-from vaelib.divergences import Divergence, DivergenceModule, Noise, ReverseKL, reverse_kl
-from vaelib.models.latents import Latent
-from vaelib.models.vae import VAE, distortion_of
-from vaelib.objectives.base import Objective, ObjectiveModule, Site, Terms
-from vaelib.objectives.information import Information, InformationModule
+from vaelib.divergences import Divergence, ReverseKL
+from vaelib.objectives.base import Site
+from vaelib.objectives.information import Information
+from vaelib.objectives.pathwise import Pathwise, PathwiseModule
 from vaelib.parts import NotNegative
 
 
-class Bound(Objective):
-    r"""Distortion plus a weighted divergence of posterior and prior.
+class Bound(Pathwise):
+    r"""Distortion plus a weighted divergence of posterior and prior, plus regularisers.
 
-    .. math:: E_{q(z|x)}[-\log p(x|z)] + \lambda\, |D(q(z|x), p(z)) - C t|
+    .. math:: E_{q(z|x)}[-\log p(x|z)] + \lambda\, |D(q(z|x), p(z)) - C t| + \sum_r \lambda_r R_r
 
     With D = KL(q‖p), λ = 1 and C = 0 this is the negative evidence lower bound; with λ > 1 the β-VAE; with
     C > 0 the β-VAE of controlled capacity (MI-VAE paper, eq. 3.19), where t goes from 0 to 1 over the training; with
     a skew geometric JS the α-VAE (its eq. 14); with λ = 500 and D the MMD the papers' InfoVAE; with information the
-    MI-VAE (eq. 4.9).
+    MI-VAE (eq. 4.9). The others are in its chapter 5: with ``TotalCorrelation`` the β-TCVAE, with
+    ``LearnedTotalCorrelation`` the FactorVAE, with ``Covariance`` the DIP-VAE, with ``Adversary`` and λ = 0 the
+    adversarial auto-encoder, with the MMD of the other kernel the WAE.
 
     Parameters
     ----------
@@ -32,82 +34,44 @@ class Bound(Objective):
         C, in nats.
     information
         A regulariser that keeps information in the code: its bound times its weight is subtracted from the loss.
+    warmup
+        The share of the training over which λ rises from 0 in proportion, which is called KL annealing (Bowman et al.,
+        2016); by default λ is there from the start.
+    regularisers
+        R, each with its λ.
 
     Examples
     --------
     >>> Bound(divergence="geometric_js").divergence
     GeometricJS(skew=Fixed(start=0.5))
+    >>> Bound(regularisers=({"kind": "total_correlation", "weight": 5.0},)).regularisers
+    (TotalCorrelation(weight=5.0),)
     """
 
     kind = "bound"
 
+    # In the order in which they may be given by position.
     divergence: Divergence = ReverseKL()
     weight: NotNegative = 1.0
     capacity: NotNegative = 0.0
     information: Information | None = None
+    warmup: Annotated[float, Field(gt=0, le=1)] | None = None
 
-    tensors = ("corruption", "weight", "capacity")
-
-    def check(self, latent: Latent) -> None:
-        """Refuse a latent that the divergence cannot take, or that has no such information."""
-        super().check(latent)
-        if self.information:
-            self.information.places(latent)
-        self.divergence.check(latent.build())
+    tensors = ("corruption", "weight", "capacity", "warmup")
 
     def build(self, site: Site) -> "BoundModule":
         """The module."""
-        information = self.information.build(site) if self.information else None
-        return BoundModule(self, self.divergence.build(), information)
+        return BoundModule(self, site)
 
 
-class BoundModule(ObjectiveModule):
-    """The module of :class:`Bound`; its terms hold ``information``, the bound, where it is asked for.
-
-    In the phase ``"information"`` the loss is -log Q, a function of Q alone.
-    """
+class BoundModule(PathwiseModule):
+    """The module of :class:`Bound`."""
 
     weight: Tensor
     capacity: Tensor
+    warmup: Tensor | None
 
-    def __init__(self, part: Bound, divergence: DivergenceModule, information: InformationModule | None):
-        super().__init__(part)
-        self.divergence, self.information = divergence, information
-        self.phases = ("model",) if information is None else ("information", "model")
-
-    def more_noise(self, vae: VAE, n: int, generator: torch.Generator) -> Noise:
-        """The divergence's."""
-        return self.divergence.noise(vae.latent, n, generator)
-
-    def forward(self, vae: VAE, x: Tensor, noise: Noise, progress: Tensor, phase: str = "model") -> Terms:
-        """Loss, distortion, rate, divergence, and information where it is asked for."""
-        posterior, prior = vae.posterior(self.seen(x, noise), noise), vae.prior
-        z = vae.latent.sample(posterior, noise["posterior"].transpose(0, 1), progress)  # (draws, n, code)
-        flat = z.flatten(0, 1)
-        if self.information is not None and phase == "information":
-            with torch.no_grad():
-                decoded = vae.likelihood(flat, noise).mean
-            return {"loss": -self.information(decoded, flat.detach())}
-        likelihood = vae.likelihood(flat, noise)
-        distortion = distortion_of(likelihood, x, self.draws).mean(0)
-        divergence = self.divergence(posterior, prior, flat, vae.latent, noise, progress)
-        loss = distortion + self.weight * (divergence.mean() - self.capacity * progress).abs()
-        terms = {"distortion": distortion, "rate": reverse_kl(posterior, prior), "divergence": divergence}
-        if self.information is not None:
-            entropy = self.information.code_entropy(posterior, flat)
-            informed = self.information(likelihood.mean, flat, frozen=True).unflatten(0, z.shape[:2]).mean(0)
-            terms["information"] = informed + entropy
-            loss = loss - self.information.weight * terms["information"]
-        return {"loss": loss, **terms}
-
-    def report(self) -> dict[str, Tensor]:
-        """The divergence's."""
-        return self.divergence.report()
-
-    def measured(self, q: Distribution, p: Distribution) -> dict[str, float]:
-        """The divergence's."""
-        return self.divergence.measured(q, p)
-
-    def project_(self) -> None:
-        """Project the divergence's parameters."""
-        self.divergence.project_()
+    def combined(self, distortion: Tensor, divergence: Tensor, progress: Tensor) -> Tensor:
+        """Distortion plus the weighted divergence, as far as it exceeds the capacity or falls short of it."""
+        weight = self.weight if self.warmup is None else self.weight * (progress / self.warmup).clamp(max=1)
+        return distortion + weight * (divergence.mean() - self.capacity * progress).abs()

@@ -1,18 +1,18 @@
 """The variational bound of mutual information that the MI-VAE adds to the evidence lower bound."""
 
 from math import log, pi
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.distributions import Distribution, Normal
-from torch.func import functional_call
 
 from vaelib.errors import Invalid
 from vaelib.models.latents import Category, Gaussian, Latent
 from vaelib.objectives.base import Site
-from vaelib.parts import Built, Index, NotNegative, Part
+from vaelib.objectives.regularisers import Codes, RegulariserModule, outputs_of
+from vaelib.parts import Index, NotNegative, Part
 
 Entropy = Literal["prior", "aggregate"]
 
@@ -65,6 +65,10 @@ class Information(Part):
             raise Invalid("information.about", self.about, allowed)
         return [int(place) for place in self.about]
 
+    def check(self, latent: Latent) -> None:
+        """Refuse a latent without such a part."""
+        self.places(latent)
+
     def build(self, site: Site) -> "InformationModule":
         """The regulariser with its own network Q, whose start leaves the VAE's as it is."""
         places = self.places(site.latent)
@@ -72,7 +76,7 @@ class Information(Part):
         return InformationModule(self, site.body(outputs, "information"), places)
 
 
-class InformationModule(Built):
+class InformationModule(RegulariserModule):
     r"""The variational bound of the mutual information between a part of the code and the decoder's output.
 
     .. math:: E_{z \sim q(z|x),\, x' = \mathrm{decoder}(z)}[\log Q(\hat z|x')] + H(\hat z) \le I(\hat z; x')
@@ -91,8 +95,8 @@ class InformationModule(Built):
         Which numbers of the code the part is.
     """
 
-    weight: Tensor
-    network: nn.Module
+    learns: ClassVar[bool] = True
+    sign: ClassVar[int] = -1
 
     def __init__(self, part: Information, network: nn.Module, places: list[int]):
         super().__init__(part)
@@ -106,14 +110,25 @@ class InformationModule(Built):
 
         A relaxed category counts as the mixture of categories that it is. With `frozen` no gradient reaches Q.
         """
-        weights = {name: p.detach() if frozen else p for name, p in self.network.named_parameters()}
-        outputs: Tensor = functional_call(self.network, weights, (samples,))
+        outputs = outputs_of(self.network, samples, frozen=frozen)
         part = z[:, self.places]
         if self.categorical:
             return (part * outputs.log_softmax(-1)).sum(-1)
         mean, log_variance = outputs.chunk(2, dim=-1)
         density: Tensor = Normal(mean, (log_variance / 2).exp(), validate_args=False).log_prob(part)
         return density.sum(-1)
+
+    def value(self, codes: Codes) -> Tensor:
+        """The bound of each sample, averaged over its draws."""
+        z = codes.z.flatten(0, 1)
+        entropy = self.code_entropy(codes.posterior, z)
+        informed: Tensor = self(codes.likelihood.mean, z, frozen=True).unflatten(0, codes.z.shape[:2])
+        return informed.mean(0) + entropy
+
+    def learn(self, codes: Codes) -> Tensor:
+        """-log Q of each code."""
+        loss: Tensor = -self(codes.likelihood.mean, codes.z.flatten(0, 1))
+        return loss
 
     def code_entropy(self, posterior: Distribution, z: Tensor, entropy: Entropy | None = None) -> Tensor:
         """H of the part, in nats: the prior's, or the aggregate's by a batch of n posteriors.
