@@ -24,7 +24,7 @@ _ROOMS = {
         "SharedGaussianLikelihood VAE XVAE ppca"
     ),
     "objectives": (
-        "Adversary Bound Covariance Estimator Hybrid Information LearnedTotalCorrelation LeaveOneOut Objective "
+        "Adversary Bound Covariance Estimator Geco Hybrid Information LearnedTotalCorrelation LeaveOneOut Objective "
         "ObjectiveModule Regulariser RegulariserModule SampledRate Score TotalCorrelation VarianceLoss"
     ),
     "training": "Adam",

@@ -16,6 +16,7 @@ from vaelib.objectives.estimators import (
     VarianceLoss,
 )
 from vaelib.objectives.factor import LearnedTotalCorrelation
+from vaelib.objectives.geco import Geco, GecoModule
 from vaelib.objectives.information import Information, InformationModule
 from vaelib.objectives.pathwise import Pathwise, PathwiseModule
 from vaelib.objectives.regularisers import Codes, Regulariser, RegulariserModule, outputs_of
