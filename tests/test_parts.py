@@ -39,6 +39,7 @@ FULL = [
     md.GaussianLikelihood(False),
     md.BalancedLikelihood(),
     md.ScaledGaussianLikelihood(0.1),
+    md.SharedGaussianLikelihood(False, 0.1),
     dv.ReverseKL(),
     dv.ForwardKL(),
     dv.ResistorAverage(),
@@ -46,12 +47,35 @@ FULL = [
     dv.GeometricJS(0.3),
     dv.DualGeometricJS(dv.Learned(0.2, 0.01)),
     dv.ExtendedGeometricJS(dv.Newton(0.7)),
-    dv.MMD(),
+    dv.MMD("inverse_multiquadratic"),
     dv.MomentsMMD(),
+    dv.FreeBits(0.1),
     dv.Fixed(0.1),
     dv.Learned(0.9, 1e-3),
     dv.Newton(0.1),
-    ob.Bound(dv.GeometricJS(0.1), 2.0, 3.0, ob.Information((0, 1), 0.5, "aggregate"), draws=2, corruption=0.5),
+    ob.Bound(
+        dv.GeometricJS(0.1),
+        2.0,
+        3.0,
+        ob.Information((0, 1), 0.5, "aggregate"),
+        0.5,
+        regularisers=(ob.TotalCorrelation(2.0),),
+        draws=2,
+        corruption=0.5,
+    ),
+    ob.Geco(
+        80.0,
+        dv.ForwardKL(),
+        1e-3,
+        information=ob.Information((0,)),
+        regularisers=(ob.Adversary(),),
+        draws=2,
+        corruption=0.5,
+    ),
+    ob.TotalCorrelation(2.0),
+    ob.LearnedTotalCorrelation(weight=2.0, units=8, rate=1e-3),
+    ob.Covariance("means", 10.0, weight=2.0),
+    ob.Adversary(weight=2.0, units=(8, 4), rate=1e-3),
     ob.SampledRate(draws=2, corruption=0.5),
     ob.Score(draws=2, corruption=0.5),
     ob.LeaveOneOut(draws=3, corruption=0.5),
@@ -90,7 +114,7 @@ FULL = [
 ]
 """A member of every kind, whose fields are all other than by default; and the parts that have no kind."""
 
-FAMILIES = [md.Network, md.Latent, md.Likelihood, dv.Divergence, dv.Skew, ob.Objective, ms.Observer]
+FAMILIES = [md.Network, md.Latent, md.Likelihood, dv.Divergence, dv.Skew, ob.Objective, ob.Regulariser, ms.Observer]
 
 
 def name_of(part):
@@ -103,7 +127,7 @@ def family_of(part):
 
 def least(cls):
     """The fields without which a part cannot be."""
-    needed = {dv.Fixed: {"start": 0.5}, md.Joint: {"parts": (md.Gaussian(2),)}}
+    needed = {dv.Fixed: {"start": 0.5}, md.Joint: {"parts": (md.Gaussian(2),)}, ob.Geco: {"tolerance": 100.0}}
     return needed.get(cls, {})
 
 
@@ -213,7 +237,7 @@ def test_keys_are_the_same_in_another_process():
         "from vaelib import divergences, measures, models, objectives\n"
         "from vaelib.runs import Experiment\n"
         "families = [models.Network, models.Latent, models.Likelihood, divergences.Divergence, divergences.Skew,\n"
-        "            objectives.Objective, measures.Observer]\n"
+        "            objectives.Objective, objectives.Regulariser, measures.Observer]\n"
         "for number, plain in json.load(sys.stdin):\n"
         "    part = Experiment(**plain) if number is None else families[number].parse(plain)\n"
         "    print(part.key)\n"
@@ -408,8 +432,11 @@ def test_what_is_no_member_of_a_family_is_refused_in_one_sentence(family):
         (lambda: md.Gaussian(3, 4), r"^Gaussian: \(3, 4\) is not allowed; it has to be given at most 1 values: size$"),
         (lambda: md.Gaussian(3, size=4), "^size: 4 is not allowed; it has to be given once"),
         (lambda: md.Gaussian(width=3), "^width: 3 is not allowed; it has to be left out: Gaussian has size$"),
-        (lambda: dv.MMD(weight=3), "^weight: 3 is not allowed; it has to be left out: MMD has no fields$"),
-        (lambda: dv.MMD(3), "^MMD: "),
+        (
+            lambda: dv.MomentsMMD(weight=3),
+            "^weight: 3 is not allowed; it has to be left out: MomentsMMD has no fields$",
+        ),
+        (lambda: dv.MomentsMMD(3), "^MomentsMMD: "),
         (lambda: md.Joint(), "^parts: 'nothing' is not allowed; it has to be a list"),
         (lambda: dv.Fixed(), "^start: 'nothing' is not allowed; it has to be a number from 0 to 1$"),
         (lambda: md.Gaussian().replace(size=0), "^size: 0 is not allowed; it has to be a whole number from 1 up$"),
@@ -441,6 +468,7 @@ def test_the_sentence_names_field_value_and_what_is_allowed(wrong, says):
         (md.MLP, "units", "a list, each a whole number from 1 up"),
         (md.MLP, "batch_norm", "true or false"),
         (ob.Bound, "weight", "a number from 0 up"),
+        (ob.Bound, "warmup", "a number above 0 to 1 or left out"),
         (ob.Hybrid, "proposal", "a number from 0 to 1 or left out"),
         (ms.Manifold, "reach", "a number above 0 or left out"),
         (Experiment, "data", "text"),

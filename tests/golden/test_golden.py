@@ -6,7 +6,7 @@ import pytest
 
 from vaelib.divergences import Divergence, Skew
 from vaelib.models import Latent, Likelihood, Network
-from vaelib.objectives import Objective
+from vaelib.objectives import Objective, Regulariser
 from vaelib.parts import Part
 from vaelib.runs.store import SCHEMA
 
@@ -34,7 +34,10 @@ def _parts(value):
         yield from _parts(inner)
 
 
-@pytest.mark.parametrize("family", [Divergence, Skew, Latent, Likelihood, Network, Objective], ids=lambda f: f.__name__)
+FAMILIES = [Divergence, Skew, Latent, Likelihood, Network, Objective, Regulariser]
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.__name__)
 def test_every_strategy_of_the_package_is_in_the_table(family):
     used = {type(part) for e in strategies.RUNS.values() for part in _parts(e)}
     own = {kind for kind in family.kinds.values() if kind.__module__.startswith("vaelib.")}

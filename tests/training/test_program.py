@@ -45,8 +45,19 @@ def epochs(process, count):
 
 
 # A learned skew and its projection, buffers that are written, handed-in noise of a body, two phases, no gradient at all
-# through the draw, blocks.
-@pytest.mark.parametrize("name", ["dual_learned", "normalised", "cnc", "category_information", "score"])
+# through the draw, blocks, an ascent, a permutation.
+@pytest.mark.parametrize(
+    "name",
+    [
+        "dual_learned",
+        "normalised",
+        "cnc",
+        "category_information",
+        "score",
+        "geco",
+        "learned_total_correlation",
+    ],
+)
 def test_traced_steps_are_the_eager_steps(name, monkeypatch):
     monkeypatch.setattr(program, "BACKEND", {"backend": "aot_eager"})  # all but the C++
     e = strategies.RUNS[name].replace(batch_size=8)

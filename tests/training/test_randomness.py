@@ -129,7 +129,9 @@ def test_building_any_experiment_is_seeded_by_itself():
     made = [Experiment(network=network, latent=Gaussian(3)) for network in NETWORKS]
     made += [Experiment(network="mlp", latent=latent, objective=Bound()) for latent in LATENTS[:4]]
     made += [Experiment(network="mlp", latent=LATENTS[4], objective=Score())]
-    made += [Experiment(network="mlp", objective=kind()) for kind in OBJECTIVES]
+    needed = {objectives.Geco: {"tolerance": 100.0}}
+    made += [Experiment(network="mlp", objective=kind(**needed.get(kind, {}))) for kind in OBJECTIVES]
+    made += [Experiment(network="mlp", objective=Bound(regularisers=(kind,))) for kind in objectives.Regulariser.kinds]
     made += [Experiment(network="mlp", likelihood=kind) for kind in models.Likelihood.kinds]
     made += [Experiment(network="mlp", objective=Bound(kind)) for kind in divergences.Divergence.kinds]
     skews = [divergences.Learned(0.2), divergences.Newton(0.2)]
