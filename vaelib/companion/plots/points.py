@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import cycle, pairwise
 from typing import Any
 
 import pandas as pd
@@ -116,7 +116,7 @@ def _printed(
     """What papers print: a diamond in the row of a method, and a line for what is none."""
     if y not in rows:
         return
-    named = False
+    named, dashes = False, cycle(("--", ":", "-."))
     for _, row in rows.dropna(subset=[y]).iterrows():
         if row[by] in order:
             at = (order.index(row[by]), row[y]) if upright else (row[y], order.index(row[by]))
@@ -135,7 +135,7 @@ def _printed(
             line(
                 row[y],
                 color=style.GREY,
-                linestyle="--",
+                linestyle=next(dashes),
                 linewidth=1.1,
                 label=(labels or {}).get(str(row[by]), str(row[by])),
                 zorder=1,

@@ -4,13 +4,15 @@
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from vaelib.companion.plots import style
 
-_MARKERS = "s^vDPX<>"
+_MARKERS = "s^vDPX<>hpd"
 
 
 def frontier(
@@ -64,9 +66,10 @@ def frontier(
     line = {"color": "black", "marker": "o", "markersize": 4, "elinewidth": 1}
     ax.errorbar(mean[x], mean[y], xerr=sd[x], yerr=sd[y], label=named, **line)
     for weight, point in mean.iterrows():  # where a point is out of the picture, so is its weight
-        beside = {"xytext": (-5, -9), "textcoords": "offset points", "fontsize": 8, "ha": "right"}
+        beside = {"xytext": (-5, -9), "textcoords": "offset points", "fontsize": 8, "ha": "right", "zorder": 4}
+        beside["path_effects"] = [withStroke(linewidth=2.5, foreground="white")]  # where a method lies behind it
         ax.annotate(word.replace("{}", style.text(weight)), (point[x], point[y]), **beside)
-    markers = iter(_MARKERS)
+    markers = cycle(_MARKERS)
     for method, look in style.looks(table.loc[~inside, by], labels).items():
         runs = table[table[by] == method][[x, y]]
         middle, spread = runs.mean(), runs.std().fillna(0)
