@@ -132,7 +132,7 @@ BOARDS = [f"docs/boards/{paper}.html" for paper in statements.PAPERS]
 PAGES = [
     "docs/index.html", "docs/rule.html", "docs/guide.html", "docs/tutorials/paper.html", "docs/api/divergences.html",
     "figures/paper/REPORT.html", "figures/paper/avae.html", "notebooks/01_theory_checks.html",
-    "notebooks/02_alpha_convergence.html", "notebooks/10_beyond_the_papers.html", "docs/explorers.html",
+    "notebooks/02_alpha_convergence.html", "notebooks/11_the_family.html", "docs/explorers.html",
     "docs/tutorials/divergence.html", "search.html",
 ]  # fmt: skip
 
