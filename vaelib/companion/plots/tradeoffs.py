@@ -8,7 +8,6 @@ from itertools import cycle
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 
 from vaelib.companion.plots import style
 
@@ -25,6 +24,7 @@ def frontier(
     by: str = "method",
     word: str = "{}",
     named: str = "family",
+    above: bool = False,
     names: Mapping[str, str] | None = None,
     labels: Mapping[str, str] | None = None,
     log: Sequence[str] = (),
@@ -49,6 +49,8 @@ def frontier(
         What is written beside a member of the family; ``{}`` stands for its weight.
     named
         What the family is called.
+    above
+        Whether a weight is written above its point, where methods lie below the line.
     names, labels, log, limits, size
         See :mod:`vaelib.companion.plots`.
 
@@ -66,9 +68,8 @@ def frontier(
     line = {"color": "black", "marker": "o", "markersize": 4, "elinewidth": 1}
     ax.errorbar(mean[x], mean[y], xerr=sd[x], yerr=sd[y], label=named, **line)
     for weight, point in mean.iterrows():  # where a point is out of the picture, so is its weight
-        beside = {"xytext": (-5, -9), "textcoords": "offset points", "fontsize": 8, "ha": "right", "zorder": 4}
-        beside["path_effects"] = [withStroke(linewidth=2.5, foreground="white")]  # where a method lies behind it
-        ax.annotate(word.replace("{}", style.text(weight)), (point[x], point[y]), **beside)
+        beside = {"xytext": (6, 5) if above else (-5, -9), "ha": "left" if above else "right", "fontsize": 8}
+        ax.annotate(word.replace("{}", style.text(weight)), (point[x], point[y]), textcoords="offset points", **beside)
     markers = cycle(_MARKERS)
     for method, look in style.looks(table.loc[~inside, by], labels).items():
         runs = table[table[by] == method][[x, y]]
