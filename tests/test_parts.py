@@ -52,7 +52,7 @@ FULL = [
     dv.FreeBits(0.1),
     dv.Fixed(0.1),
     dv.Learned(0.9, 1e-3),
-    dv.Newton(0.1),
+    dv.Newton(0.1, "both"),
     ob.Bound(
         dv.GeometricJS(0.1),
         2.0,
@@ -82,6 +82,7 @@ FULL = [
     ob.VarianceLoss(0.5, draws=3, corruption=0.5),
     ob.Hybrid(0.5, draws=3, corruption=0.5),
     ms.Landscape(11, at=(1, 2)),
+    ms.Skews("geometric_js", "both", 5, at="every"),
     ms.Evidence(5, (1, 10), "prior", at="every"),
     ms.Errors("train", at=(3,)),
     ms.Reconstructions((1, 2), 0.5, True, at="every"),

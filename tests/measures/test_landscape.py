@@ -1,10 +1,13 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.distributions import Independent, Normal
 
-from vaelib.divergences import FORMS, DualGeometricJS
+from vaelib import Gaussian
+from vaelib.divergences import FORMS, DualGeometricJS, optimal_skew, reverse_kl
 from vaelib.errors import Invalid
-from vaelib.measures import Landscape, landscape, optimal_skews
+from vaelib.measures import Landscape, Skews, landscape, optimal_skews, posterior
 from vaelib.objectives import Bound
 from vaelib.runs import Experiment, Study
 
@@ -46,6 +49,26 @@ def test_it_is_taken_before_and_after_every_epoch(tiny, store):
     assert end["divergence"].tolist() == whole[whole["epoch"] == 3]["divergence"].tolist()
     at_half = whole[(whole["form"] == "dual_geometric_js") & (whole["skew"] == 0.5)]["divergence"]
     assert at_half.tolist() == pytest.approx(runs.history["test_divergence"].tolist(), rel=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_skews_of_one_model(form):
+    vae = Experiment(network="mlp", latent=Gaussian(3), seed=1).build((1, 8, 8)).vae.eval()
+    x = torch.rand(9, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    run = SimpleNamespace(vae=vae, inputs=x)
+    seen = {per: Skews(form, per, 6).observe(run) for per in ("batch", "datum", "latent", "both")}
+    q, p = posterior(vae, x[:6]), vae.prior
+    assert [len(table) for table in seen.values()] == [1, 6, 3, 18]
+    assert [list(t.columns[:-3]) for t in seen.values()] == [[], ["image"], ["latent"], ["image", "latent"]]
+    for per, table in seen.items():
+        assert table["skew"].tolist() == pytest.approx(optimal_skew(q, p, form, per=per).flatten().tolist())
+        assert table["rate"].mean() == pytest.approx(reverse_kl(q, p).mean().item() / 3, rel=1e-5)
+    third = seen["both"].query("image == 2 and latent == 1")
+    assert third["rate"].item() == pytest.approx(reverse_kl(q.base_dist, p.base_dist)[2, 1].item(), rel=1e-5)
+    lowest = {per: t["divergence"].mean() * (3 if per in ("latent", "both") else 1) for per, t in seen.items()}
+    assert lowest["batch"] == pytest.approx(FORMS[form](q, p, optimal_skew(q, p, form)).mean().item(), rel=1e-5)
+    assert lowest["both"] < min(lowest["datum"], lowest["latent"])
+    assert max(lowest["datum"], lowest["latent"]) < lowest["batch"]
 
 
 @pytest.mark.parametrize("points", [0, 1, 10_001, 2.5, None])

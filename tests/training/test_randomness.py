@@ -165,6 +165,7 @@ def squares(tmp_path):
 
 IMAGE_OBSERVERS = (
     measures.Landscape(points=5),
+    measures.Skews(samples=5),
     measures.Evidence(3, (2, 5)),
     measures.Evidence(3, (5,), "prior"),
     measures.Errors(),

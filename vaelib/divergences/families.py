@@ -30,7 +30,10 @@ Triple = tuple[Tensor, Tensor, Tensor]
 
 
 class Geometry(ABC):
-    """The algebra of one family; every method takes two members of it. To be subclassed and registered."""
+    """The algebra of one family; every method takes two members of it. To be subclassed and registered.
+
+    A skew is a number, or a tensor of shape ``()`` or of the members' batch shape: one for all, or one each.
+    """
 
     parameters: tuple[str, ...] = ()
     """Names of the constructor's arguments that define a member."""
@@ -55,10 +58,12 @@ class Geometry(ABC):
         return (self.kl(q, mean), self.kl(p, mean)) if to_mean else (self.kl(mean, q), self.kl(mean, p))
 
     def slopes(self, q: Any, p: Any, skew: Tensor) -> Triple:
-        """The first three derivatives in a of the batch mean of log Z(a): all that both forms need of a."""
-        first = grad(lambda a: self.mean(q, p, a)[1].mean())
-        second = grad(first)
-        return first(skew), second(skew), grad(second)(skew)
+        """The first three derivatives in a of log Z(a), each of the batch shape: all that both forms need of a."""
+        first = grad(lambda a: self.mean(q, p, a)[1].sum())
+        second = grad(lambda a: first(a).sum())
+        third = grad(lambda a: second(a).sum())
+        each = skew.expand(torch.broadcast_shapes(q.batch_shape, p.batch_shape))
+        return first(each), second(each), third(each)
 
 
 _GEOMETRIES: dict[type[Distribution], Geometry] = {}
@@ -105,6 +110,33 @@ def geometry(q: Distribution, p: Distribution) -> Geometry:
     return _GEOMETRIES[type(q)]
 
 
+def coordinates(d: Distribution) -> Distribution:
+    """The coordinates of a factorised distribution over vectors, as a batch of shape ``(*batch, size)``.
+
+    Examples
+    --------
+    >>> vector = Independent(torch.distributions.Normal(torch.zeros(5, 3), torch.ones(5, 3)), 1)
+    >>> coordinates(vector).batch_shape
+    torch.Size([5, 3])
+
+    Raises
+    ------
+    TypeError
+        If it is none: not Independent over one dimension.
+    """
+    if isinstance(d, Independent) and d.reinterpreted_batch_ndims == 1:
+        alone: Distribution = d.base_dist
+        return alone
+    raise TypeError(
+        f"q, p: a skew for each coordinate needs factorised distributions of vectors, not {type(d).__name__}"
+    )
+
+
+def within(skew: SkewLike, dims: int) -> SkewLike:
+    """A skew each, with axes for the so many dimensions within a member; one skew for all stays as it is."""
+    return skew[(..., *[None] * dims)] if isinstance(skew, Tensor) and skew.dim() else skew
+
+
 def geometric_mean(q: Distribution, p: Distribution, skew: SkewLike) -> tuple[Distribution, Tensor]:
     """The normalised weighted geometric mean G ∝ q^a p^(1-a) of two distributions of one family.
 
@@ -113,7 +145,7 @@ def geometric_mean(q: Distribution, p: Distribution, skew: SkewLike) -> tuple[Di
     q, p
         Distributions.
     skew
-        a in [0, 1], a number or a tensor that broadcasts with the parameters.
+        a in [0, 1], a number or a tensor of shape ``()`` or of the batch shape.
 
     Returns
     -------
@@ -231,19 +263,19 @@ class _IndependentGeometry(Geometry):
         return _sum_last(reverse_kl(q.base_dist, p.base_dist), q)
 
     def mean(self, q: "Independent[Any]", p: "Independent[Any]", skew: SkewLike) -> tuple[Distribution, Tensor]:
-        base, log_normaliser = geometric_mean(q.base_dist, p.base_dist, skew)
+        base, log_normaliser = geometric_mean(q.base_dist, p.base_dist, within(skew, q.reinterpreted_batch_ndims))
         mean = Independent(base, q.reinterpreted_batch_ndims, validate_args=False)
         return mean, _sum_last(log_normaliser, q)
 
     def kls(self, q: "Independent[Any]", p: "Independent[Any]", skew: SkewLike, *, to_mean: bool) -> Pair:
+        skew = within(skew, q.reinterpreted_batch_ndims)
         first, second = geometry(q.base_dist, p.base_dist).kls(q.base_dist, p.base_dist, skew, to_mean=to_mean)
         return _sum_last(first, q), _sum_last(second, q)
 
     def slopes(self, q: "Independent[Any]", p: "Independent[Any]", skew: Tensor) -> Triple:
-        # A mean over all coordinates, times their number, is the mean over the batch of the sum over coordinates.
-        one, two, three = geometry(q.base_dist, p.base_dist).slopes(q.base_dist, p.base_dist, skew)
-        count = q.base_dist.batch_shape[len(q.batch_shape) :].numel()
-        return one * count, two * count, three * count
+        each = torch.as_tensor(within(skew, q.reinterpreted_batch_ndims))
+        one, two, three = geometry(q.base_dist, p.base_dist).slopes(q.base_dist, p.base_dist, each)
+        return _sum_last(one, q), _sum_last(two, q), _sum_last(three, q)
 
 
 def _sum_last(values: Tensor, d: "Independent[Any]") -> Tensor:
@@ -276,5 +308,6 @@ class _CategoricalGeometry(Geometry):
         return (q.probs * (q.logits - p.logits)).sum(-1)
 
     def mean(self, q: Categorical, p: Categorical, skew: SkewLike) -> tuple[Distribution, Tensor]:
+        skew = within(skew, 1)
         logits = skew * q.logits + (1 - skew) * p.logits
         return type(q)(logits=logits, validate_args=False), logits.logsumexp(-1)

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from vaelib.divergences.base import Divergence, DivergenceModule, Noise, Sampler
-from vaelib.divergences.families import SkewLike, forward_kl, geometry, reverse_kl
+from vaelib.divergences.families import SkewLike, coordinates, forward_kl, geometry, reverse_kl
 from vaelib.divergences.skew import Fixed, Skew, optimal_skew, predicted_skew
 
 
@@ -189,16 +189,21 @@ class _Skewed(DivergenceModule):
     def forward(
         self, q: Distribution, p: Distribution, z: Tensor, latent: Sampler, noise: Noise, progress: Tensor
     ) -> Tensor:
-        """The form's value for each sample, at the skew as it is, or as it is found here."""
-        return FORMS[self.form](q, p, self.skew(q, p, self.form))
+        """The form's value for each sample, at the skew as it is, or at the skews as they are found here."""
+        skew = self.skew(q, p, self.form)
+        if self.skew.per in ("latent", "both"):  # the divergence of factorised distributions is a sum over coordinates
+            return FORMS[self.form](coordinates(q), coordinates(p), skew).sum(-1)
+        return FORMS[self.form](q, p, skew)
 
     def report(self) -> dict[str, Tensor]:
-        """The skew."""
-        return {"skew": self.skew.value.detach()}
+        """The skew; the mean and spread of several."""
+        return self.skew.report()
 
     def measured(self, q: Distribution, p: Distribution) -> dict[str, float]:
-        """The skew that would be best."""
-        return {"optimal_skew": float(optimal_skew(q, p, self.form))}
+        """The skew that would be best; the mean and spread of several."""
+        best = optimal_skew(q, p, self.form, per=self.skew.per)
+        found = {"optimal_skew": float(best.mean())}
+        return found if self.skew.per == "batch" else {**found, "optimal_skew_spread": float(best.std(correction=0))}
 
     @torch.no_grad()
     def project_(self) -> None:

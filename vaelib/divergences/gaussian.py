@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal, Normal
 
-from vaelib.divergences.families import Geometry, Pair, SkewLike, Triple, register_geometry
+from vaelib.divergences.families import Geometry, Pair, SkewLike, Triple, register_geometry, within
 
 
 class _Normalised:
@@ -70,7 +70,7 @@ class _NormalGeometry(Geometry):
         c = _Normalised(q, p, skew)
         rise, bend = c.lam * c.gap / c.u, c.lam**2 * c.m**2 / c.u**3
         slope = -((c.lam * c.v**2 - c.w**2) * c.m**2 + rise + 2 * c.r.log()) / 2
-        return slope.mean(), (bend + rise**2 / 2).mean(), (-3 * bend * rise - rise**3).mean()
+        return slope, bend + rise**2 / 2, -3 * bend * rise - rise**3
 
 
 @register_geometry(MultivariateNormal)
@@ -79,7 +79,8 @@ class _MultivariateNormalGeometry(Geometry):
 
     def mean(self, q: MultivariateNormal, p: MultivariateNormal, skew: SkewLike) -> tuple[Distribution, Tensor]:
         a, (eta_q, precision_q), (eta_p, precision_p) = skew, _natural(q), _natural(p)
-        eta, precision = a * eta_q + (1 - a) * eta_p, a * precision_q + (1 - a) * precision_p
+        rows, tables = within(a, 1), within(a, 2)
+        eta, precision = rows * eta_q + (1 - rows) * eta_p, tables * precision_q + (1 - tables) * precision_p
         loc = torch.linalg.solve(precision, eta.unsqueeze(-1)).squeeze(-1)
         mean = MultivariateNormal(loc, precision_matrix=precision, validate_args=False)
         parts = [_log_partition(eta, precision), _log_partition(eta_q, precision_q), _log_partition(eta_p, precision_p)]

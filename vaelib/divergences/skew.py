@@ -1,13 +1,13 @@
 """The skew: where it is best, and the three ways to have one in training."""
 
 from abc import abstractmethod
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from vaelib.divergences.families import SkewLike, forward_kl, geometry, reverse_kl
+from vaelib.divergences.families import SkewLike, coordinates, forward_kl, geometry, reverse_kl
 from vaelib.errors import Invalid
 from vaelib.parts import Family, NotNegative, Share
 
@@ -15,11 +15,16 @@ Rate = TypeVar("Rate", float, Tensor)
 
 SOLVED = ("geometric_js", "dual_geometric_js", "extended_geometric_js")
 
+Per = Literal["batch", "datum", "latent", "both"]
+"""What has a skew of its own: a batch, each sample, each latent dimension, or each dimension of each sample."""
 
-def optimal_skew(q: Distribution, p: Distribution, form: str, *, start: SkewLike = 0.5, iterations: int = 25) -> Tensor:
-    """The skew that minimises the mean divergence over a batch, shape ``()``, without gradient.
 
-    The extended form has it in closed form: KL(q‖p) / (KL(q‖p) + KL(p‖q)), α-VAE eq. 16. The others are found by
+def optimal_skew(
+    q: Distribution, p: Distribution, form: str, *, per: Per = "batch", start: SkewLike = 0.5, iterations: int = 25
+) -> Tensor:
+    """The skews that minimise the mean divergence over a batch, without gradient.
+
+    The extended form has them in closed form: KL(q‖p) / (KL(q‖p) + KL(p‖q)), α-VAE eq. 16. The others are found by
     Newton's method in double precision, with a bisection where a step would leave the interval that holds the minimum
     or is not half of the last one; the number of steps is fixed, so that it can be vectorised.
 
@@ -29,6 +34,10 @@ def optimal_skew(q: Distribution, p: Distribution, form: str, *, start: SkewLike
         Posteriors of any batch shape, and a prior.
     form
         One of :data:`vaelib.divergences.FORMS`.
+    per
+        One skew for the ``"batch"``, shape ``()``; for each ``"datum"``, of the batch shape; for each ``"latent"``, of
+        the event shape: the divergence of factorised distributions is a sum over coordinates, each with its own skew;
+        or for ``"both"``, of the batch's and the event's.
     start
         Where to start, and what comes back where q = p and every skew is as good.
     iterations
@@ -38,13 +47,25 @@ def optimal_skew(q: Distribution, p: Distribution, form: str, *, start: SkewLike
     ------
     Invalid
         If there is no such form.
+    TypeError
+        If a skew for each latent is asked for of distributions that are not factorised.
+
+    Examples
+    --------
+    >>> from torch.distributions import Independent, Normal
+    >>> q = Independent(Normal(torch.tensor([[1.0, 0.1], [0.5, 2.0]]), 0.2 * torch.ones(2, 2)), 1)
+    >>> p = Independent(Normal(torch.zeros(2), torch.ones(2)), 1)
+    >>> optimal_skew(q, p, "dual_geometric_js", per="datum").shape
+    torch.Size([2])
     """
     if form not in SOLVED:
         raise Invalid("form", form, f"one of {', '.join(SOLVED)}")
+    if per in ("latent", "both"):
+        q, p = coordinates(q), coordinates(p)
     family = geometry(q, q)
     q, p = family.detached(q), family.detached(p)
-    reverse, forward = reverse_kl(q, p).mean(), forward_kl(q, p).mean()
-    skew = start = torch.as_tensor(start).detach().to(reverse)
+    reverse, forward = _shared(reverse_kl(q, p), per), _shared(forward_kl(q, p), per)
+    skew = start = torch.as_tensor(start).detach().to(reverse).expand_as(reverse)
     total = reverse + forward
     if form == "extended_geometric_js":
         skew = torch.where(total > 0, reverse / torch.where(total > 0, total, 1.0), skew)
@@ -52,7 +73,7 @@ def optimal_skew(q: Distribution, p: Distribution, form: str, *, start: SkewLike
     low, high = torch.zeros_like(skew), torch.ones_like(skew)
     last = high
     for _ in range(iterations):
-        one, two, three = family.slopes(q, p, skew)
+        one, two, three = (_shared(slope, per) for slope in family.slopes(q, p, skew))
         if form == "geometric_js":  # = (1-a)^2 KL(q‖p) + a^2 KL(p‖q) + log Z(a)
             slope, curvature = one - 2 * (1 - skew) * reverse + 2 * skew * forward, two + 2 * (reverse + forward)
         else:  # the dual is (2a-1) (log Z)'(a) - log Z(a)
@@ -65,6 +86,13 @@ def optimal_skew(q: Distribution, p: Distribution, form: str, *, start: SkewLike
         skew, last = step, (step - skew).abs()
     skew = torch.where(total > 0, skew, start)
     return skew.to(torch.get_default_dtype())
+
+
+def _shared(values: Tensor, per: Per) -> Tensor:
+    """The mean of a divergence's values over those that have one skew."""
+    if per == "batch":
+        return values.mean()
+    return values.reshape(-1, values.shape[-1]).mean(0) if per == "latent" else values
 
 
 def predicted_skew(rate: Rate, *, power: float = 2.0) -> Rate:
@@ -123,14 +151,19 @@ class SkewModule(nn.Module):
     """A skew in [0, 1], held in ``value``, shape ``()``: a buffer, unless a subclass makes it a parameter."""
 
     value: Tensor
+    per: Per = "batch"
 
     def __init__(self, part: Skew):
         super().__init__()
         self.register_buffer("value", torch.tensor(part.start))
 
     def forward(self, q: Distribution, p: Distribution, form: str) -> Tensor:
-        """The skew for a batch of posteriors and a form, shape ``()``."""
+        """The skew for a batch of posteriors and a form, shape ``()``; or the skews, of the shape that ``per`` says."""
         return self.value
+
+    def report(self) -> dict[str, Tensor]:
+        """What belongs into a run's history, each of shape ``()``."""
+        return {"skew": self.value.detach()}
 
 
 class Fixed(Skew):
@@ -174,16 +207,39 @@ class _LearnedSkew(SkewModule):
 
 
 class Newton(Skew):
-    """The minimiser of the batch's mean divergence, found anew in each step of training.
+    r"""The minimiser of the batch's mean divergence, found anew in each step of training.
 
-    By the envelope theorem the encoder's gradient is that of the minimised divergence.
+    By the envelope theorem the encoder's gradient is that of the minimised divergence. With skews of their own it is
+
+    .. math:: \min_{a_{ij}} \operatorname{mean}_i \textstyle\sum_j D_{a_{ij}}(q_{ij}, p_j),
+
+    with one a for all, one for each sample i, one for each latent j, or one for each of both: the more, the lower. As
+    each term is convex in its skew, all have one minimum, and nothing has to be amortised by a network.
+
+    Parameters
+    ----------
+    start
+        Where it starts.
+    per
+        What has a skew of its own: see :data:`Per`. The batch's skew stands still in evaluation; skews of ``"datum"``,
+        ``"latent"`` and ``"both"`` are found there, too, for the samples at hand, and of those of the last batch of
+        training the mean and the standard deviation are reported (``skew``, ``skew_spread``).
+
+    Examples
+    --------
+    >>> from vaelib.divergences import DualGeometricJS
+    >>> DualGeometricJS(Newton(per="latent")).canonical()
+    {'kind': 'dual_geometric_js', 'skew': {'kind': 'newton', 'per': 'latent'}}
     """
 
     kind = "newton"
 
+    start: Share = 0.5
+    per: Per = "batch"
+
     def build(self) -> SkewModule:
         """The module."""
-        return _NewtonSkew(self)
+        return _NewtonSkew(self) if self.per == "batch" else _NewtonSkews(self)
 
 
 class _NewtonSkew(SkewModule):
@@ -193,3 +249,26 @@ class _NewtonSkew(SkewModule):
             # In place, like a batch normalisation's running mean: the next batch starts from here, a few steps away.
             self.value.copy_(optimal_skew(q, p, form, start=self.value, iterations=6))
         return self.value
+
+
+class _NewtonSkews(SkewModule):
+    """Several skews; ``value`` and ``spread`` are the mean and standard deviation of those of the last batch."""
+
+    spread: Tensor
+
+    def __init__(self, part: Newton):
+        super().__init__(part)
+        self.per = part.per
+        self.register_buffer("spread", torch.zeros(()))
+
+    def forward(self, q: Distribution, p: Distribution, form: str) -> Tensor:
+        """The skews of these samples, latents, or both."""
+        skews = optimal_skew(q, p, form, per=self.per, start=self.value, iterations=10)  # from their mean, not far away
+        if self.training:
+            self.value.copy_(skews.mean())
+            self.spread.copy_(skews.std(correction=0))
+        return skews
+
+    def report(self) -> dict[str, Tensor]:
+        """Their mean and standard deviation."""
+        return {**super().report(), "skew_spread": self.spread}

@@ -32,7 +32,7 @@ from vaelib.measures.disentanglement import (
 from vaelib.measures.evidence import Evidence, effective_draws, log_likelihood, log_weights
 from vaelib.measures.gradients import GradientNoise, LossNoise
 from vaelib.measures.information import InformationBound, variational_bound
-from vaelib.measures.landscape import Landscape, landscape, optimal_skews
+from vaelib.measures.landscape import Landscape, Skews, landscape, optimal_skews
 from vaelib.measures.probes import (
     CategoryClasses,
     Legibility,

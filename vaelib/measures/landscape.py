@@ -1,13 +1,14 @@
-"""The divergence against the skew, and where it is smallest."""
+"""The divergence against the skew, and where it is smallest: for all samples, for each, for each latent."""
 
 from typing import Annotated, Literal
 
+import numpy as np
 import pandas as pd
 import torch
 from pydantic import Field
 from torch.distributions import Distribution
 
-from vaelib.divergences import FORMS, optimal_skew
+from vaelib.divergences import FORMS, Per, coordinates, optimal_skew, reverse_kl
 from vaelib.measures.base import Observation, Observed, Observer, posterior
 from vaelib.parts import Index
 
@@ -48,3 +49,41 @@ class Landscape(Observer):
     def observe(self, run: Observed) -> Observation:
         """The table."""
         return landscape(posterior(run.vae, run.inputs), run.vae.prior, self.points)
+
+
+class Skews(Observer):
+    """The best skews of the test samples' posteriors, a row each, with the rates that they are for.
+
+    Columns ``image`` and ``latent``, as far as a skew is for one; ``rate``, KL(q‖p) of a latent, and ``divergence``, at
+    the skew, of all latents that it is for: both averaged over the samples that it is for (nats); ``skew``.
+
+    Parameters
+    ----------
+    form
+        The divergence.
+    per
+        What has a skew of its own: see :data:`vaelib.divergences.Per`.
+    samples
+        So many of the test samples, from the first.
+    """
+
+    kind = "skews"
+
+    form: Literal["geometric_js", "dual_geometric_js", "extended_geometric_js"] = "dual_geometric_js"
+    per: Per = "datum"
+    samples: Count = 200
+
+    def observe(self, run: Observed) -> Observation:
+        """The table."""
+        q, p = posterior(run.vae, run.inputs[: self.samples]), run.vae.prior
+        skews = optimal_skew(q, p, self.form, per=self.per)
+        alone = self.per in ("latent", "both")
+        members = (coordinates(q), coordinates(p)) if alone else (q, p)
+        rates, values = reverse_kl(*members), FORMS[self.form](*members, skews)
+        if self.per in ("batch", "latent"):
+            rates, values = rates.mean(0), values.mean(0)
+        rates = rates / (1 if alone else q.event_shape.numel())
+        names = [name for name, whose in (("image", "datum"), ("latent", "latent")) if self.per in (whose, "both")]
+        places = {name: place.flatten() for name, place in zip(names, np.indices(tuple(skews.shape)))}
+        columns = {"rate": rates, "skew": skews, "divergence": values}
+        return pd.DataFrame(places | {n: v.double().flatten().tolist() for n, v in columns.items()})
