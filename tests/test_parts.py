@@ -82,7 +82,7 @@ FULL = [
     ob.VarianceLoss(0.5, draws=3, corruption=0.5),
     ob.Hybrid(0.5, draws=3, corruption=0.5),
     ms.Landscape(11, at=(1, 2)),
-    ms.Skews("geometric_js", "both", 5, at="every"),
+    ms.Skews("geometric_js", "both", "train", 5, at="every"),
     ms.Evidence(5, (1, 10), "prior", at="every"),
     ms.Errors("train", at=(3,)),
     ms.Reconstructions((1, 2), 0.5, True, at="every"),

@@ -55,14 +55,16 @@ def test_it_is_taken_before_and_after_every_epoch(tiny, store):
 def test_skews_of_one_model(form):
     vae = Experiment(network="mlp", latent=Gaussian(3), seed=1).build((1, 8, 8)).vae.eval()
     x = torch.rand(9, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    run = SimpleNamespace(vae=vae, inputs=x)
-    seen = {per: Skews(form, per, 6).observe(run) for per in ("batch", "datum", "latent", "both")}
+    run = SimpleNamespace(vae=vae, inputs=x, data=SimpleNamespace(train=x[6:]))
+    seen = {per: Skews(form, per, samples=6).observe(run) for per in ("batch", "datum", "latent", "both")}
     q, p = posterior(vae, x[:6]), vae.prior
     assert [len(table) for table in seen.values()] == [1, 6, 3, 18]
     assert [list(t.columns[:-3]) for t in seen.values()] == [[], ["image"], ["latent"], ["image", "latent"]]
     for per, table in seen.items():
         assert table["skew"].tolist() == pytest.approx(optimal_skew(q, p, form, per=per).flatten().tolist())
         assert table["rate"].mean() == pytest.approx(reverse_kl(q, p).mean().item() / 3, rel=1e-5)
+    (other,) = Skews(form, "batch", "train").observe(run)["skew"]
+    assert other == pytest.approx(optimal_skew(posterior(vae, x[6:]), p, form).item())
     third = seen["both"].query("image == 2 and latent == 1")
     assert third["rate"].item() == pytest.approx(reverse_kl(q.base_dist, p.base_dist)[2, 1].item(), rel=1e-5)
     lowest = {per: t["divergence"].mean() * (3 if per in ("latent", "both") else 1) for per, t in seen.items()}

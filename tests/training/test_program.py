@@ -44,8 +44,8 @@ def epochs(process, count):
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows], process.state(0)
 
 
-# A learned skew and its projection, skews that are sought anew, buffers that are written, handed-in noise of a body, two phases, no gradient at all
-# through the draw, blocks, an ascent, a permutation.
+# A learned skew and its projection, skews that are sought, buffers that are written, handed-in noise of a body, two
+# phases, no gradient at all through the draw, blocks, an ascent, a permutation.
 @pytest.mark.parametrize(
     "name",
     [

@@ -9,8 +9,8 @@ from pydantic import Field
 from torch.distributions import Distribution
 
 from vaelib.divergences import FORMS, Per, coordinates, optimal_skew, reverse_kl
-from vaelib.measures.base import Observation, Observed, Observer, posterior
-from vaelib.parts import Index
+from vaelib.measures.base import Observation, Observed, Observer, Split, posterior
+from vaelib.parts import Count, Index
 
 
 @torch.no_grad()
@@ -52,7 +52,7 @@ class Landscape(Observer):
 
 
 class Skews(Observer):
-    """The best skews of the test samples' posteriors, a row each, with the rates that they are for.
+    """The best skews of samples' posteriors, a row each, with the rates that they are for.
 
     Columns ``image`` and ``latent``, as far as a skew is for one; ``rate``, KL(q‖p) of a latent, and ``divergence``, at
     the skew, of all latents that it is for: both averaged over the samples that it is for (nats); ``skew``.
@@ -63,19 +63,21 @@ class Skews(Observer):
         The divergence.
     per
         What has a skew of its own: see :data:`vaelib.divergences.Per`.
-    samples
-        So many of the test samples, from the first.
+    split, samples
+        So many of the samples, from the first; as the encoder gets them, where they are test samples.
     """
 
     kind = "skews"
 
     form: Literal["geometric_js", "dual_geometric_js", "extended_geometric_js"] = "dual_geometric_js"
     per: Per = "datum"
+    split: Split = "test"
     samples: Count = 200
 
     def observe(self, run: Observed) -> Observation:
         """The table."""
-        q, p = posterior(run.vae, run.inputs[: self.samples]), run.vae.prior
+        samples = run.inputs if self.split == "test" else run.data.train
+        q, p = posterior(run.vae, samples[: self.samples]), run.vae.prior
         skews = optimal_skew(q, p, self.form, per=self.per)
         alone = self.per in ("latent", "both")
         members = (coordinates(q), coordinates(p)) if alone else (q, p)
