@@ -221,3 +221,16 @@ def test_the_citation_keeps_to_the_formats_schema_and_has_the_papers():
         assert all(
             name["family-names"] in book[one["abbreviation"]] for name in one["authors"] if "family-names" in name
         )
+
+
+def test_figures_name_commits_of_this_history():
+    """A commit that was made elsewhere, and came here under another name, leads nowhere."""
+
+    def git(*words):
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+
+    if git("rev-parse", "--is-shallow-repository") != ["false"]:
+        pytest.skip("not the whole history of a repository is here")
+    notes = [file for file in ROOT.glob("figures/*/*/*.json") if file.name != "claims.json"]
+    named = {json.loads(file.read_text(encoding="utf-8")).get("commit") for file in notes}
+    assert {commit.removesuffix("-dirty") for commit in named if commit} <= {*git("rev-list", "HEAD")}
