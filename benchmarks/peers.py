@@ -1,0 +1,193 @@
+"""Do pythae's models and ours agree? The same objectives, networks, starts and data, trained by either, seed by seed.
+
+Five methods on the 4,000 embedded digits: VAE, β-TCVAE, FactorVAE, WAE-MMD and the adversarial auto-encoder. The
+libraries draw their numbers in other orders, so what is compared is the mean over seeds of what test images show: the
+squared error of decoded means, the rate KL(q‖p), and the variance of the codes' means. A difference whose 95 % interval
+(Welch) holds zero is agreement as far as so many seeds tell. Written to ``peers.csv`` beside this file. Run with
+``python benchmarks/peers.py``; it takes some minutes.
+
+Where they differ by design: pythae's FactorVAE takes one half of each batch for the bound and the other for the
+permuted codes, so it gets batches twice as large and twice the epochs; its discriminators have layers of another kind.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+from training import plain_bodies
+
+from vaelib import (
+    MLP,
+    MMD,
+    Adam,
+    Adversary,
+    Bound,
+    Experiment,
+    Gaussian,
+    LearnedTotalCorrelation,
+    Point,
+    Study,
+    TotalCorrelation,
+    data,
+)
+from vaelib.measures import Means
+from vaelib.models import initialise, pixels
+
+BATCH, RATE, LATENTS, NETWORK = 64, 1e-3, 10, MLP(400)
+BASE = Experiment(network=NETWORK, latent=Gaussian(LATENTS), optimiser=Adam(RATE), batch_size=BATCH)
+OURS = {
+    "VAE": BASE,
+    "β-TCVAE, β = 4": BASE.replace(objective=Bound(regularisers=(TotalCorrelation(weight=3.0),))),
+    "FactorVAE, γ = 3": BASE.replace(objective=Bound(regularisers=(LearnedTotalCorrelation(weight=3.0),))),
+    "WAE-MMD, λ = 100": BASE.replace(
+        likelihood="gaussian",
+        latent=Point(LATENTS),
+        objective=Bound(MMD("inverse_multiquadratic"), weight=100.0),
+    ),
+    "adversarial auto-encoder, λ = 1": BASE.replace(
+        objective=Bound(weight=0.0, regularisers=(Adversary(weight=1.0),)),
+    ),
+}
+PEERS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "VAE": ("VAE", {"reconstruction_loss": "bce"}, "BaseTrainer"),
+    "β-TCVAE, β = 4": ("BetaTCVAE", {"reconstruction_loss": "bce", "beta": 4.0, "use_mss": False}, "BaseTrainer"),
+    "FactorVAE, γ = 3": ("FactorVAE", {"reconstruction_loss": "bce", "gamma": 3.0}, "AdversarialTrainer"),
+    "WAE-MMD, λ = 100": ("WAE_MMD", {"reg_weight": 100.0, "kernel_choice": "imq", "scales": [1.0]}, "BaseTrainer"),
+    "adversarial auto-encoder, λ = 1": (
+        "Adversarial_AE",
+        {"reconstruction_loss": "bce", "adversarial_loss_scale": 1.0},
+        "AdversarialTrainer",
+    ),
+}
+
+
+def measured(mean: torch.Tensor, log_variance: torch.Tensor | None, decoded: torch.Tensor) -> dict[str, float]:
+    """Of test images: squared error, rate in nats where posteriors have a width, variance of the codes' means."""
+    images = pixels(data.load("mnist5k").test)
+    found = {"squared error": float((decoded - images).square().flatten(1).sum(1).mean())}
+    if log_variance is not None:
+        found["rate, nats"] = float((mean**2 + log_variance.exp() - 1 - log_variance).sum(1).mean() / 2)
+    return found | {"variance of codes": float(mean.var(0).mean())}
+
+
+def peer(method: str, seed: int, epochs: int) -> dict[str, float]:
+    """Pythae's model, trained by its own trainer."""
+    import logging
+
+    import pythae.models
+    import pythae.trainers
+    from pythae.data.datasets import BaseDataset
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseEncoder
+
+    logging.disable(logging.INFO)
+    torch.manual_seed(seed)
+    name, settings, trainer = PEERS[method]
+    halved = 2 if name == "FactorVAE" else 1
+    bodies, generator = plain_bodies(NETWORK), torch.Generator().manual_seed(seed)
+    for body in bodies:
+        initialise(body, generator)
+
+    class Encoder(BaseEncoder):
+        def __init__(self):
+            super().__init__()
+            self.body = bodies[0]
+
+        def forward(self, x):
+            mean, log_variance = self.body(x).chunk(2, 1)
+            return ModelOutput(embedding=mean, log_covariance=log_variance)
+
+    class Decoder(BaseDecoder):
+        def __init__(self):
+            super().__init__()
+            self.body = bodies[1]
+
+        def forward(self, z):
+            return ModelOutput(reconstruction=self.body(z).sigmoid())
+
+    config = getattr(pythae.models, f"{name}_Config" if "_" in name else f"{name}Config")
+    model = getattr(pythae.models, name)(
+        config(input_dim=(1, 32, 32), latent_dim=LATENTS, **settings), encoder=Encoder(), decoder=Decoder()
+    )
+    images = pixels(data.load("mnist5k").train)
+    rates = {"learning_rate": RATE}
+    if trainer == "AdversarialTrainer":
+        rates = {"autoencoder_learning_rate": RATE, "discriminator_learning_rate": RATE}
+    training = getattr(pythae.trainers, trainer)(
+        model,
+        train_dataset=BaseDataset(images, torch.zeros(len(images))),
+        training_config=getattr(pythae.trainers, f"{trainer}Config")(
+            output_dir=tempfile.mkdtemp(prefix="peers-"),
+            per_device_train_batch_size=BATCH * halved,
+            num_epochs=epochs * halved,
+            no_cuda=True,
+            seed=seed,
+            **rates,
+        ),
+    )
+    training.prepare_training()
+    for epoch in range(1, epochs * halved + 1):
+        training.train_step(epoch)
+    model.eval()
+    with torch.no_grad():
+        mean, log_variance = model.encoder.body(pixels(data.load("mnist5k").test)).chunk(2, 1)
+        decoded = model.decoder.body(mean).sigmoid()
+    return measured(mean, None if name == "WAE_MMD" else log_variance, decoded)
+
+
+def table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Means over seeds of both, and their difference with its 95 % interval."""
+    found = []
+    for (method, measure), part in rows.groupby(["method", "measure"], sort=False):
+        ours, theirs = (part[part["library"] == which]["value"] for which in ("vaelib", "pythae"))
+        interval = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval()
+        found.append(
+            {
+                "method": method,
+                "measure": measure,
+                "seeds": len(ours),
+                "vaelib": ours.mean(),
+                "pythae": theirs.mean(),
+                "difference": ours.mean() - theirs.mean(),
+                "from": interval.low,
+                "to": interval.high,
+                "agree": interval.low <= 0 <= interval.high,
+            }
+        )
+    return pd.DataFrame(found)
+
+
+@click.command()
+@click.option("--seeds", default=5, show_default=True)
+@click.option("--epochs", default=10, show_default=True)
+def main(seeds: int, epochs: int) -> None:
+    """Train both and write their table."""
+    study = Study(
+        {(m, s): e.replace(seed=s, epochs=epochs) for m, e in OURS.items() for s in range(seeds)},
+        names=("method", "seed"),
+        observe=[Means()],
+    )
+    results, rows = study.run(), []
+    means = results.tensors(Means())
+    for _, run in results.final.iterrows():
+        ours = {"squared error": run["test_reconstruction"], "rate, nats": run["test_rate"]}
+        ours["variance of codes"] = float(means[run["method"], run["seed"]]["mean"].var(0).mean())
+        if run["method"].startswith("WAE"):
+            del ours["rate, nats"]
+        rows += [(run["method"], "vaelib", run["seed"], *item) for item in ours.items()]
+    for method in PEERS:
+        for seed in range(seeds):
+            rows += [(method, "pythae", seed, *item) for item in peer(method, seed, epochs).items()]
+    found = table(pd.DataFrame(rows, columns=["method", "library", "seed", "measure", "value"]))
+    found.to_csv(Path(__file__).with_suffix(".csv"), index=False, float_format="%.4g")
+    click.echo(found.to_string(index=False, float_format=lambda x: f"{x:.3g}"))
+
+
+if __name__ == "__main__":
+    np.seterr(all="raise", under="ignore")
+    main()
