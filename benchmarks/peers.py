@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import stats
-from training import plain_bodies
+from training import plain_bodies, pythae_bodies
 
 from vaelib import (
     MLP,
@@ -82,8 +82,6 @@ def peer(method: str, seed: int, epochs: int) -> dict[str, float]:
     import pythae.models
     import pythae.trainers
     from pythae.data.datasets import BaseDataset
-    from pythae.models.base.base_utils import ModelOutput
-    from pythae.models.nn import BaseDecoder, BaseEncoder
 
     logging.disable(logging.INFO)
     torch.manual_seed(seed)
@@ -93,26 +91,9 @@ def peer(method: str, seed: int, epochs: int) -> dict[str, float]:
     for body in bodies:
         initialise(body, generator)
 
-    class Encoder(BaseEncoder):
-        def __init__(self):
-            super().__init__()
-            self.body = bodies[0]
-
-        def forward(self, x):
-            mean, log_variance = self.body(x).chunk(2, 1)
-            return ModelOutput(embedding=mean, log_covariance=log_variance)
-
-    class Decoder(BaseDecoder):
-        def __init__(self):
-            super().__init__()
-            self.body = bodies[1]
-
-        def forward(self, z):
-            return ModelOutput(reconstruction=self.body(z).sigmoid())
-
     config = getattr(pythae.models, f"{name}_Config" if "_" in name else f"{name}Config")
     model = getattr(pythae.models, name)(
-        config(input_dim=(1, 32, 32), latent_dim=LATENTS, **settings), encoder=Encoder(), decoder=Decoder()
+        config(input_dim=(1, 32, 32), latent_dim=LATENTS, **settings), **pythae_bodies(*bodies)
     )
     images = pixels(data.load("mnist5k").train)
     rates = {"learning_rate": RATE}

@@ -126,23 +126,15 @@ def plain_loop(network: Network, batch: int) -> Callable[[], int]:
     return run
 
 
-def pythae(network: Network, batch: int) -> Callable[[], int]:
-    """The pythae package, by its public trainer."""
-    import logging
-
-    from pythae.data.datasets import BaseDataset
-    from pythae.models import VAE, VAEConfig
+def pythae_bodies(encoder: nn.Module, decoder: nn.Module) -> dict[str, nn.Module]:
+    """Bodies as pythae's models take them, by the names of their arguments."""
     from pythae.models.base.base_utils import ModelOutput
     from pythae.models.nn import BaseDecoder, BaseEncoder
-    from pythae.trainers import BaseTrainer, BaseTrainerConfig
-
-    logging.disable(logging.INFO)
-    bodies = plain_bodies(network)
 
     class Encoder(BaseEncoder):
         def __init__(self):
             super().__init__()
-            self.body = bodies[0]
+            self.body = encoder
 
         def forward(self, x):
             mean, log_variance = self.body(x).chunk(2, 1)
@@ -151,16 +143,28 @@ def pythae(network: Network, batch: int) -> Callable[[], int]:
     class Decoder(BaseDecoder):
         def __init__(self):
             super().__init__()
-            self.body = bodies[1]
+            self.body = decoder
 
         def forward(self, z):
             return ModelOutput(reconstruction=self.body(z).sigmoid())
 
+    return {"encoder": Encoder(), "decoder": Decoder()}
+
+
+def pythae(network: Network, batch: int) -> Callable[[], int]:
+    """The pythae package, by its public trainer."""
+    import logging
+
+    from pythae.data.datasets import BaseDataset
+    from pythae.models import VAE, VAEConfig
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig
+
+    logging.disable(logging.INFO)
     images = pixels(data.load("mnist5k").train)
     config = VAEConfig(input_dim=(1, 32, 32), latent_dim=10, reconstruction_loss="bce")
     folder = tempfile.mkdtemp(prefix="bench-")
     trainer = BaseTrainer(
-        VAE(config, encoder=Encoder(), decoder=Decoder()),
+        VAE(config, **pythae_bodies(*plain_bodies(network))),
         train_dataset=BaseDataset(images, torch.zeros(len(images))),
         training_config=BaseTrainerConfig(
             output_dir=folder, per_device_train_batch_size=batch, learning_rate=1e-4, no_cuda=True, num_epochs=EPOCHS
