@@ -251,7 +251,7 @@ def _drawn(plot: Callable[..., Figure], csv: str, options: dict[str, Any]) -> di
     """The picture of a table, and with ``VAELIB_PDF`` in the environment a pdf, by their endings."""
     with plt.style.context(["default", _STYLE]):
         figure = plot(pd.read_csv(StringIO(csv)), **options)
-        drawn = {"png": _bytes(figure, "png", {"Software": None})}
+        drawn = {"png": _bytes(figure, "png", {"Software": None}, pil_kwargs={"compress_level": 0})}  # packed below
         if os.environ.get("VAELIB_PDF"):
             drawn["pdf"] = _bytes(figure, "pdf", {"CreationDate": None, "Producer": None, "Creator": None})
         plt.close(figure)  # a notebook would draw it twice more to show it
@@ -259,8 +259,8 @@ def _drawn(plot: Callable[..., Figure], csv: str, options: dict[str, Any]) -> di
         return drawn | {"png": _compact(picture.convert("RGB"))}
 
 
-def _bytes(figure: Figure, ending: str, metadata: dict[str, None]) -> bytes:
-    figure.savefig(buffer := BytesIO(), format=ending, metadata=metadata)
+def _bytes(figure: Figure, ending: str, metadata: dict[str, None], **options: Any) -> bytes:
+    figure.savefig(buffer := BytesIO(), format=ending, metadata=metadata, **options)
     return buffer.getvalue()
 
 

@@ -70,7 +70,8 @@ def by_method(
             part = rows if panels is None else rows[rows[panels] == value]
             part = part.assign(_by=part[by].map({v: look.label for v, look in looks.items()}))
             xy = {"x": "_by", "y": measure} if upright else {"y": "_by", "x": measure}
-            sns.swarmplot(part, **xy, hue="_by", size=4, alpha=0.55, warn_thresh=1, ax=ax, **shared)  # draws no lots
+            # No jitter, which draws lots, and no swarm, which draws the whole figure once more for each panel.
+            sns.stripplot(part, **xy, hue="_by", size=4, alpha=0.55, jitter=False, ax=ax, **shared)
             sns.pointplot(
                 part,
                 **xy,
