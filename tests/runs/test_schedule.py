@@ -16,7 +16,7 @@ from vaelib import data as datasets
 from vaelib.errors import DataError, Invalid, TimeUp, UserError
 from vaelib.measures import Landscape, Samples
 from vaelib.runs import Job, execution, schedule, train
-from vaelib.training import NonFiniteLoss
+from vaelib.training import NonFiniteLoss, Training
 
 OBSERVED = Landscape(points=3), Samples(2)
 
@@ -98,9 +98,16 @@ def test_when_time_is_up_a_run_leaves_a_checkpoint_and_goes_on_with_the_same_bit
     assert not list(store.folder.glob("checkpoints/*"))
 
 
-def test_a_run_whose_last_epoch_ends_late_is_stored(runs, store):
-    short = Job(runs[0].experiment.replace(epochs=1), OBSERVED)
-    train([short], store=store, workers=1, until=time.time() + 0.01)
+def test_a_run_whose_last_epoch_ends_late_is_stored(runs, store, monkeypatch):
+    short, until = Job(runs[0].experiment.replace(epochs=1), OBSERVED), time.time() + 1
+    run_epoch = Training.run_epoch
+
+    def late(process):
+        time.sleep(max(until - time.time(), 0) + 0.01)
+        return run_epoch(process)
+
+    monkeypatch.setattr(Training, "run_epoch", late)
+    train([short], store=store, workers=1, until=until)
     assert store.get(short.experiment.key)
 
 
@@ -153,6 +160,26 @@ def test_a_run_that_fails_leaves_the_others_of_its_stack(runs, store, tmp_path):
     other = Store(tmp_path / "alone")
     train(runs, store=other, workers=1)
     assert same(runs, store, other), "trained alone then"
+
+
+def test_runs_without_data_leave_the_others(runs, store, monkeypatch, capsys):
+    """They kept a whole campaign from starting."""
+
+    fetch = datasets.fetch
+
+    def without(name):
+        if name == "mnist":
+            raise DataError("mnist could not be fetched")
+        fetch(name)
+
+    monkeypatch.setattr(datasets, "fetch", without)
+    lacking = Job(runs[0].experiment.replace(data="mnist"))
+    with pytest.raises(DataError, match=r"^1 of 3 runs have no data; mnist could not be fetched"):
+        train([lacking, *runs], store=store, workers=1)
+    assert {entry.key for entry in store.entries()} == {job.experiment.key for job in runs}
+    assert "runs: 0 found in the store, 2 to run (2 new), 1 without data" in "".join(capsys.readouterr())
+    with pytest.raises(DataError, match=r"^1 of 1 runs have no data"):
+        train([lacking], store=store, workers=1)
 
 
 def test_a_failure_can_be_mended_on_the_command_line():

@@ -9,13 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from vaelib.errors import Invalid, UserError
+from vaelib.errors import DataError, Invalid, UserError
 from vaelib.runs import schedule
 from vaelib.runs.execution import Job
 from vaelib.runs.experiment import Experiment
 from vaelib.runs.schedule import Cost, estimated, united
 from vaelib.runs.store import Store
 from vaelib.runs.study import NotStored, Study
+from vaelib.training import NonFiniteLoss
 
 _TAGS = {"parameters", "imports", "study"}
 
@@ -104,16 +105,27 @@ def train(
     -------
     list of Planned
         What was planned; a notebook that waits still does so for the runs of other shards.
+
+    Raises
+    ------
+    DataError, NonFiniteLoss
+        The first of what kept runs from being trained, once all others are.
     """
     numbers = {name: f"{name} {k}/{len(work)}" for k, (name, *_) in enumerate(work, start=1)}
     trained: set[Job] = set()
+    failure: DataError | NonFiniteLoss | None = None
     while True:
         plan = collect(work)
         sources = ordered(plan, order)
         jobs = [job for job in sources if int(job.experiment.key, 16) % shard[1] == shard[0] - 1]
         about = {job: f"{numbers[notebook]} · {study}" for job, (notebook, study) in sources.items()}
-        schedule.train(jobs, about=about.__getitem__, **options)
+        try:
+            schedule.train(jobs, about=about.__getitem__, **options)
+        except (DataError, NonFiniteLoss) as error:
+            failure = failure or error
         if not any(one.waits for one in plan) or trained.issuperset(jobs):
+            if failure:
+                raise failure
             return plan
         trained.update(jobs)
 

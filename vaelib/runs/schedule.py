@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from vaelib import data as datasets
 from vaelib import files
-from vaelib.errors import Invalid, TimeUp, UserError
+from vaelib.errors import DataError, Invalid, TimeUp, UserError
 from vaelib.measures import Observer
 from vaelib.runs import execution
 from vaelib.runs.checkpoint import Checkpoint
@@ -84,6 +84,8 @@ def train(
         If data do not fit what they are to be used for, or the device is not there; nothing is trained then.
     NonFiniteLoss
         If a run's loss is infinite or not a number; all others are finished and stored before.
+    DataError
+        If data cannot be fetched; all runs on other data are finished and stored before.
     TimeUp
         If the time did not suffice.
     """
@@ -101,14 +103,32 @@ def train(
         until=until,
     )
     reasons = _reasons(found, options)
+    lacking = dict[str, DataError]()
     if absent := {job.experiment.data for job in reasons if not datasets.present(job.experiment.data)}:
         for name in sorted(absent):
-            datasets.fetch(name)
+            try:
+                datasets.fetch(name)
+            except DataError as error:
+                lacking[name] = error
         options = replace(options, fingerprints=_fingerprints(jobs))
         reasons = _reasons(found, options)
-    _announce(len(found) - len(reasons), list(reasons.values()))
-    if not reasons:
-        return
+    waiting = [reasons.pop(job) for job in [*reasons] if job.experiment.data in lacking]
+    _announce(len(found) - len(reasons) - len(waiting), list(reasons.values()), len(waiting))
+    if reasons:
+        _trained(reasons, options, devices, workers, about)
+    if lacking:
+        raise DataError(f"{len(waiting)} of {len(found)} runs have no data; {next(iter(lacking.values()))}")
+
+
+def _trained(
+    reasons: dict[Job, str],
+    options: Options,
+    devices: list[str],
+    workers: int | None,
+    about: Callable[[Job], str],
+) -> None:
+    """Do jobs whose data are here; raises as :func:`train`."""
+    store, until, threads = Store(options.store), options.until, options.threads
     seconds = _checked(list(reasons), options)
     groups = [[job] for job in reasons] if devices == ["cpu"] else _stacks(list(reasons), store)
     count = workers or (joblib.cpu_count() // threads or 1 if devices == ["cpu"] else len(devices))
@@ -282,10 +302,11 @@ def _on_dask(client: Any, groups: list[list[Job]], options: Options) -> Iterator
         client.cancel(futures)
 
 
-def _announce(found: int, reasons: list[str]) -> None:
+def _announce(found: int, reasons: list[str], waiting: int) -> None:
     counts = ", ".join(f"{reasons.count(why)} {why}" for why in dict.fromkeys(reasons))
     to_run = f"{len(reasons)} to run ({counts})" if counts else "none to run"
-    tqdm.write(f"runs: {found} found in the store, {to_run}")
+    without = f", {waiting} without data" if waiting else ""
+    tqdm.write(f"runs: {found} found in the store, {to_run}{without}")
 
 
 def _stacks(jobs: list[Job], store: Store) -> list[list[Job]]:
