@@ -89,6 +89,23 @@ def test_in_the_place_of_a_forked_kernel_that_does_not_come_up_there_is_one_of_i
     assert nbformat.read(copy, as_version=4).cells[-1].outputs[0].text == "None\n"
 
 
+def test_a_forked_kernel_has_one_thread_in_every_library(tmp_path):
+    """One had been imported before it was told so: two kernels at once took four threads on two cores."""
+    file, copy = tmp_path / "01_test.ipynb", tmp_path / "copy.ipynb"
+    cell = (
+        "import torch\nfrom threadpoolctl import threadpool_info\n{pool['num_threads'] for pool in threadpool_info()}"
+    )
+    nbformat.write(new_notebook(cells=[new_code_cell(cell)]), file)
+    process = processes.start(_with_a_forked_kernel, file, copy)
+    process.join()
+    assert nbformat.read(copy, as_version=4).cells[-1].outputs[0].data["text/plain"] == "{1}"
+
+
+def _with_a_forked_kernel(file, copy):
+    with kernels.waiting() as kernel:
+        kernels.run(file, {}, copy, kernel)
+
+
 def _with_a_dead_kernel(file, copy):
     with kernels.waiting() as kernel:
         kernel.kill()

@@ -3,9 +3,7 @@
 import os
 from importlib import import_module
 
-import pandas
-
-# As in a kernel of its own, where both are read when matplotlib and torch are imported.
+# As in a kernel of its own, where both are read when matplotlib, numpy and torch are imported.
 os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -34,4 +32,4 @@ for name in (
     import_module(name)
 
 # In a kernel pandas shows so many columns; imported outside of one it would go by the width of a terminal.
-pandas.set_option("display.max_columns", 20)
+import_module("pandas").set_option("display.max_columns", 20)
