@@ -6,7 +6,7 @@ import torch
 from sklearn.decomposition import PCA
 
 from vaelib import measures
-from vaelib.divergences import dual_geometric_js, predicted_skew, reverse_kl
+from vaelib.divergences import dual_geometric_js, latent_kls, predicted_skew, reverse_kl
 from vaelib.errors import Invalid
 from vaelib.models import Gaussian, equilibrium, ppca, principal_variances
 from vaelib.objectives import Bound, SampledRate
@@ -51,7 +51,7 @@ def test_its_rate_is_the_information_of_a_linear_channel():
     """With N(0, 1) as aggregate, the mean KL is the mutual information, log(λ / σ²) / 2 a latent."""
     train = samples(20_000, 0.2)
     vae = ppca(train, 3)
-    rates = measures.latent_rates(measures.posterior(vae, train), vae.prior)
+    rates = latent_kls(measures.posterior(vae, train), vae.prior)
     exact = [math.log1p((w / 0.2) ** 2) / 2 for w in (1.5, 0.8, 0.4)]
     assert rates.tolist() == pytest.approx(exact, abs=0.05)
     assert reverse_kl(measures.posterior(vae, train), vae.prior).mean() == pytest.approx(rates.sum().item(), rel=1e-4)

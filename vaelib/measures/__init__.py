@@ -14,7 +14,6 @@ from vaelib.measures.codes import (
     category_table,
     cluster_scores,
     each_category,
-    latent_rates,
     latent_table,
     surgery,
 )

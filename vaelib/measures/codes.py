@@ -18,12 +18,6 @@ from vaelib.models import VAE
 from vaelib.parts import Count, Index, Positive
 
 
-@torch.no_grad()
-def latent_rates(q: Any, p: Any) -> Tensor:
-    """Mean KL(q‖p) of each latent, ``(size,)``, in nats: above 0.01 a latent is called active. A category is one."""
-    return latent_kls(q, p)
-
-
 def latent_table(q: Any, p: Any) -> pd.DataFrame:
     """Each latent of a batch of diagonal Gaussian posteriors by itself.
 
@@ -34,7 +28,7 @@ def latent_table(q: Any, p: Any) -> pd.DataFrame:
         standard deviation), ``mean_square`` (mean squared posterior mean), and for every form the skew that is optimal
         for this latent alone.
     """
-    loc, scale, rates = q.base_dist.loc, q.base_dist.scale, latent_rates(q, p)
+    loc, scale, rates = q.base_dist.loc, q.base_dist.scale, latent_kls(q, p)
     rows: list[dict[str, float]] = []
     for latent in rates.argsort(descending=True).tolist():
         alone = Normal(loc[:, latent], scale[:, latent]), Normal(p.base_dist.loc[latent], p.base_dist.scale[latent])

@@ -18,6 +18,7 @@ import torch
 
 from vaelib import __version__, measures, training
 from vaelib import data as datasets
+from vaelib.divergences import latent_kls
 from vaelib.errors import DataError
 from vaelib.measures import Observation, Observed, Observer
 from vaelib.objectives import Trainee
@@ -25,6 +26,8 @@ from vaelib.provenance import commit
 from vaelib.runs.checkpoint import Checkpoint
 from vaelib.runs.experiment import Experiment
 from vaelib.runs.store import SCHEMA, Busy, Entry, Store
+
+_ACTIVE = 0.01  # nats, averaged over images, above which a latent is called active
 
 
 @dataclass(frozen=True)
@@ -306,11 +309,11 @@ class _Run:
         """Store the run: the last row of the history, and what is measured once, at the end."""
         history = pd.DataFrame(self.history)
         q, p = measures.posterior(trainee.vae, self.inputs), trainee.vae.prior
-        rates = measures.latent_rates(q, p)
+        rates = latent_kls(q, p)
         metrics = {
             **history.drop(columns="seconds", errors="ignore").iloc[-1].to_dict(),
             "latent_rates": [float(r) for r in rates],
-            "active_latents": int((rates > 0.01).sum()),
+            "active_latents": int((rates > _ACTIVE).sum()),
             "optimal_skews": measures.optimal_skews(q, p),
         }
         weights = {name: t.cpu().contiguous() for name, t in trainee.state_dict().items()} if options.weights else None
