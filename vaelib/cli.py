@@ -69,6 +69,7 @@ def _shard(context: click.Context, parameter: click.Parameter, value: str | None
 @click.option("-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter; may be repeated.")
 @click.option("--pdf", is_flag=True, help="Write figures as pdf as well.")
 @click.option("--refresh", is_flag=True, help="Keep the executed notebooks in place of the committed ones.")
+@click.option("--stored", is_flag=True, help="Train nothing: draw what there are runs for, and say what is left out.")
 @click.option("--redraw", is_flag=True, help="Draw figures again from their own csv and json: nothing else is needed.")
 def figures(
     profile: str,
@@ -77,23 +78,29 @@ def figures(
     parameters: tuple[tuple[str, str], ...],
     pdf: bool,
     refresh: bool,
+    stored: bool,
     redraw: bool,
 ) -> None:
     """Run notebooks, and write their figures, tables and verdicts to figures/PROFILE, or with -p to figures/trial."""
     if pdf:
         os.environ["VAELIB_PDF"] = "1"
     if redraw:
-        if refresh or parameters or jobs:
-            raise UserError("redraw: figures are drawn from their own tables; leave out -p, --jobs and --refresh")
+        if refresh or parameters or jobs or stored:
+            raise UserError(
+                "redraw: figures are drawn from their own tables; leave out -p, --jobs, --stored and --refresh"
+            )
         _redraw(profile, only)
         return
     import joblib
     from tqdm import tqdm
 
+    from vaelib import data
     from vaelib.companion import claims, notebooks, plan, processes, report
 
-    if refresh and (parameters or profile != "quick"):
-        raise UserError("refresh: notebooks are kept with their default parameters; leave out -p and --profile")
+    if refresh and (parameters or stored or profile != "quick"):
+        raise UserError(
+            "refresh: notebooks are kept with their default parameters; leave out -p, --stored and --profile"
+        )
     work = notebooks.work(profile, only, parameters)
     for name, _ in parameters:
         if stems := notebooks.lacking(work, name):
@@ -101,7 +108,15 @@ def figures(
     place = work[0].parameters["profile"]
     before, copies = report.findings(place), notebooks.copies(place)
     processes.prepare()
-    plan.train(work, notebooks.order(profile))
+    if stored:
+        with data.offline():
+            work, lacks = plan.stored(work, notebooks.optional(profile))
+        for line in lacks:
+            click.echo(line)
+        if not work:
+            raise UserError(f"stored: the store, {paths.runs()}, has no notebook's runs whole")
+    else:
+        plan.train(work, notebooks.order(profile))
     click.echo(f"running {len(work)} notebooks; figures go to {paths.figures() / place}, executed copies to {copies}")
     failed = 0
     with closing(notebooks.run_all(work, copies, jobs or joblib.cpu_count())) as outcomes:

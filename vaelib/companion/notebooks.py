@@ -9,7 +9,7 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -70,7 +70,7 @@ def settings(profile: str) -> dict[str, list[dict[str, Any]]]:
     Invalid
         If there is no such profile.
     """
-    times = {name: given for name, given in _profile(profile).items() if name != "order"}
+    times = {name: given for name, given in _profile(profile).items() if name not in ("order", "optional")}
     return {stem: given if isinstance(given, list) else [given or {}] for stem, given in times.items()}
 
 
@@ -85,6 +85,11 @@ def _profile(profile: str) -> dict[str, Any]:
 def order(profile: str) -> list[str]:
     """What a profile wants trained first: names of :class:`Work`, or of their studies, ``NAME.STUDY``."""
     return list(_profile(profile).get("order", []))
+
+
+def optional(profile: str) -> dict[str, list[str]]:
+    """By notebook, the lists among its parameters that a profile lets be empty where their runs are not there yet."""
+    return dict(_profile(profile).get("optional", {}))
 
 
 class Work(NamedTuple):
@@ -127,6 +132,36 @@ def work(profile: str, only: Iterable[str] = (), given: Iterable[tuple[str, Any]
             found.append(Work(f"{file.stem}-{number}" if number > 1 else file.stem, file, parameters))
     place = profile if usual else f"trial/{profile}"
     return [one._replace(parameters={"profile": place} | one.parameters) for one in found]
+
+
+def smaller(one: Work, optional: Sequence[str] = ()) -> Iterator[tuple[Work, str]]:
+    """A run of a notebook, and what is left of it with parts left out and with fewer seeds, the largest first.
+
+    Parameters
+    ----------
+    one
+        The run.
+    optional
+        Lists among its parameters whose parts may be left out: they are empty then. Lists of seeds, whose names end so,
+        are cut to one length.
+
+    Yields
+    ------
+    tuple of Work and str
+        The run, and in words what it lacks.
+    """
+    values = {name: declared.default for name, declared in _declared(one.notebook).items()} | one.parameters
+    seeds = {name: value for name, value in values.items() if name.endswith("seeds") and isinstance(value, list)}
+    most = max(map(len, seeds.values()), default=0)
+    parts = [name for name in optional if values[name]]
+    for number in range(len(parts) + 1):
+        for emptied in itertools.combinations(parts, number):
+            for few in range(most, min(most, 1) - 1, -1):
+                left, lacks = {name: list[Any]() for name in emptied}, [f"without {name}" for name in emptied]
+                if few < most:
+                    left |= {name: value[:few] for name, value in seeds.items()}
+                    lacks.append(f"{few} of {most} seeds")
+                yield one._replace(parameters=one.parameters | left), ", ".join(lacks)
 
 
 def lacking(work: Iterable[Work], name: str) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from vaelib.companion.notebooks import Work, smaller
 from vaelib.errors import DataError, Invalid, UserError
 from vaelib.runs import schedule
 from vaelib.runs.execution import Job
@@ -128,6 +129,38 @@ def train(
                 raise failure
             return plan
         trained.update(jobs)
+
+
+def stored(work: Iterable[Work], optional: Mapping[str, Sequence[str]]) -> tuple[list[Work], list[str]]:
+    """What can be drawn without training: runs of notebooks with as many parts and seeds as the store has whole.
+
+    Parameters
+    ----------
+    work
+        Runs of notebooks.
+    optional
+        From :func:`vaelib.companion.notebooks.optional`.
+
+    Returns
+    -------
+    tuple of list of Work and list of str
+        The runs, and a line for each that lacks something, or cannot be drawn at all.
+    """
+    found, said = list[Work](), list[str]()
+    for one in work:
+        why = ""
+        for fewer, lacks in smaller(one, optional.get(one.notebook.stem, ())):
+            plan = planned(*fewer)
+            jobs = list(ordered([plan]))
+            absent = schedule.lacking(jobs)
+            why = why or plan.fails or plan.waits or f"{absent} of {len(jobs)} runs are not in the store"
+            if not (plan.fails or plan.waits or absent):
+                found.append(fewer)
+                said += [f"{one.name}: {lacks} ({why})"] * bool(lacks)
+                break
+        else:
+            said.append(f"{one.name} is left out ({why})")
+    return found, said
 
 
 def ordered(plan: Sequence[Planned], order: Sequence[str] = ()) -> dict[Job, tuple[str, str]]:

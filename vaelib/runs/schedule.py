@@ -162,6 +162,12 @@ def united(jobs: Sequence[Job]) -> list[Job]:
     return [Job(experiment, tuple(wanted)) for experiment, wanted in observers.items()]
 
 
+def lacking(jobs: Sequence[Job], store: Store | None = None) -> int:
+    """How many runs the store does not hold as they are wanted."""
+    found, store = united(jobs), store or Store()
+    return len(_reasons(found, Options(store.folder, _fingerprints(found), "cpu")))
+
+
 class Cost(NamedTuple):
     """What a run costs: whether the store holds it, and otherwise images in all epochs, and seconds of a worker."""
 
