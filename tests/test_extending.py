@@ -98,20 +98,20 @@ class HeavyModule(LatentModule):
         return distribution.base_dist.loc + distribution.base_dist.scale * noise
 
 
-class FreeBits(Objective):
-    """The bound whose rate costs nothing below so many nats for each latent together (Kingma et al., 2016)."""
+class Floored(Objective):
+    """The bound whose rate, of all latents together, costs nothing below so many nats."""
 
-    kind = "free_bits"
+    kind = "floored"
 
     free: NotNegative = 2.0
 
     tensors = ("corruption", "free")
 
     def build(self, site):
-        return FreeBitsModule(self)
+        return FlooredModule(self)
 
 
-class FreeBitsModule(ObjectiveModule):
+class FlooredModule(ObjectiveModule):
     def forward(self, vae, x, noise, progress, phase="model"):
         q = vae.posterior(self.seen(x, noise), noise)
         z = vae.latent.sample(q, noise["posterior"].transpose(0, 1), progress).flatten(0, 1)
@@ -204,7 +204,7 @@ BASE = Experiment(network=MLP(16), optimiser=Adam(1e-3), epochs=2, batch_size=32
 NEW = {
     "divergence": lambda data: [BASE.replace(data=data, objective=Bound(Jeffreys(share))) for share in (0.2, 0.8)],
     "latent": lambda data: [BASE.replace(data=data, latent=Heavy(3, scale)) for scale in (1.0, 2.0)],
-    "objective": lambda data: [BASE.replace(data=data, objective=FreeBits(free)) for free in (0.0, 5.0)],
+    "objective": lambda data: [BASE.replace(data=data, objective=Floored(free)) for free in (0.0, 5.0)],
     "regulariser": lambda data: [
         BASE.replace(data=data, objective=Bound(regularisers=(Centred(weight=weight),))) for weight in (0.1, 0.2)
     ],
@@ -246,7 +246,7 @@ def test_a_new_strategy_trains_in_a_stack(family, tiny, store, tmp_path):
 
 
 def test_what_the_new_objective_reports_is_in_the_history(tiny, store):
-    results = Study({0: BASE.replace(data=tiny, objective=FreeBits(5.0), epochs=1)}).run(store=store)
+    results = Study({0: BASE.replace(data=tiny, objective=Floored(5.0), epochs=1)}).run(store=store)
     assert results.history["free"].tolist() == [5.0, 5.0]
 
 
