@@ -148,19 +148,23 @@ def stored(work: Iterable[Work], optional: Mapping[str, Sequence[str]]) -> tuple
     """
     found, said = list[Work](), list[str]()
     for one in work:
-        why = ""
-        for fewer, lacks in smaller(one, optional.get(one.notebook.stem, ())):
-            plan = planned(*fewer)
-            jobs = list(ordered([plan]))
-            absent = schedule.lacking(jobs)
-            why = why or plan.fails or plan.waits or f"{absent} of {len(jobs)} runs are not in the store"
-            if not (plan.fails or plan.waits or absent):
-                found.append(fewer)
-                said += [f"{one.name}: {lacks} ({why})"] * bool(lacks)
-                break
-        else:
+        variants = list(smaller(one, optional.get(one.notebook.stem, ())))
+        why = _absent(one)
+        if why and _absent(variants[-1][0]):  # the least of it
             said.append(f"{one.name} is left out ({why})")
+            continue
+        fewer, lacks = next((v for v in variants[1:-1] if not _absent(v[0])), variants[-1]) if why else variants[0]
+        found.append(fewer)
+        said += [f"{one.name}: {lacks} ({why})"] if why else []
     return found, said
+
+
+def _absent(one: Work) -> str:
+    """What keeps a run of a notebook from being drawn without training; nothing where it can be."""
+    plan = planned(*one)
+    jobs = list(ordered([plan]))
+    absent = schedule.lacking(jobs)
+    return plan.fails or plan.waits or (f"{absent} of {len(jobs)} runs are not in the store" if absent else "")
 
 
 def ordered(plan: Sequence[Planned], order: Sequence[str] = ()) -> dict[Job, tuple[str, str]]:
