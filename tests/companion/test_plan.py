@@ -82,7 +82,7 @@ def test_what_there_are_runs_for_is_drawn_with_its_whole_seeds(notebook, monkeyp
     more = f'second = Study({each}, names=["weight", "seed"])'
     notebook("01_a", ("parameters", "weights: list = [2.0]"), ("study", f"{STUDY}\n{more}"))
     profile = paths.project() / "notebooks" / "profiles" / "quick.yaml"
-    profile.write_text("optional: {01_a: [weights]}\n")
+    profile.write_text("optional: {01_a: {weights: []}}\n")
     work, drawn = notebooks.work("quick"), []
     monkeypatch.setattr(processes, "prepare", lambda: None)
     monkeypatch.setattr(notebooks, "run_all", lambda work, *_: (one for one in work if drawn.append(one)))
@@ -96,12 +96,10 @@ def test_what_there_are_runs_for_is_drawn_with_its_whole_seeds(notebook, monkeyp
     assert result.stdout == "01_a is left out (4 of 4 runs are not in the store)\n"
     assert re.match("Error: stored: the store, .*, has no notebook's runs whole\n", result.stderr)
     assert call("-p", "seeds", "[0]", "-p", "weights", "[]").exit_code == 0
-    assert draw().stdout.startswith(
-        "01_a: without weights, 1 of 2 seeds (3 of 4 runs are not in the store)\nrunning 1 "
-    )
+    assert draw().stdout.startswith("01_a: no weights, 1 of 2 seeds (3 of 4 runs are not in the store)\nrunning 1 ")
     assert [one.parameters for one in drawn] == [{"profile": "quick", "seeds": [0], "weights": []}]
     assert call("-p", "weights", "[]").exit_code == 0
-    assert draw().stdout.startswith("01_a: without weights (2 of 4 runs are not in the store)\n")
+    assert draw().stdout.startswith("01_a: no weights (2 of 4 runs are not in the store)\n")
     assert call().exit_code == 0
     assert draw().stdout.startswith("running 1 ")
     assert drawn == work

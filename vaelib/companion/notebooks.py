@@ -87,8 +87,8 @@ def order(profile: str) -> list[str]:
     return list(_profile(profile).get("order", []))
 
 
-def optional(profile: str) -> dict[str, list[str]]:
-    """By notebook, the lists among its parameters that a profile lets be empty where their runs are not there yet."""
+def optional(profile: str) -> dict[str, dict[str, Any]]:
+    """By notebook, the smaller values of parameters that do where the runs for more are not there yet."""
     return dict(_profile(profile).get("optional", {}))
 
 
@@ -134,30 +134,36 @@ def work(profile: str, only: Iterable[str] = (), given: Iterable[tuple[str, Any]
     return [one._replace(parameters={"profile": place} | one.parameters) for one in found]
 
 
-def smaller(one: Work, optional: Sequence[str] = ()) -> Iterator[tuple[Work, str]]:
-    """A run of a notebook, and what is left of it with parts left out and with fewer seeds, the largest first.
+def smaller(one: Work, optional: Mapping[str, Any]) -> Iterator[tuple[Work, str]]:
+    """A run of a notebook, and what is left of it with smaller parts and with fewer seeds, the largest first.
 
     Parameters
     ----------
     one
         The run.
     optional
-        Lists among its parameters whose parts may be left out: they are empty then. Lists of seeds, whose names end so,
-        are cut to one length.
+        Smaller values of some of its parameters. Lists of seeds, whose names end so, are cut to one length besides.
 
     Yields
     ------
     tuple of Work and str
         The run, and in words what it lacks.
+
+    Raises
+    ------
+    Invalid
+        If the notebook does not know such a parameter, or its value is of another type.
     """
+    checked(one.notebook, optional)
     values = {name: declared.default for name, declared in _declared(one.notebook).items()} | one.parameters
     seeds = {name: value for name, value in values.items() if name.endswith("seeds") and isinstance(value, list)}
     most = max(map(len, seeds.values()), default=0)
-    parts = [name for name in optional if values[name]]
+    parts = [name for name, value in optional.items() if values[name] not in (value, [])]
     for number in range(len(parts) + 1):
-        for emptied in itertools.combinations(parts, number):
+        for cut in itertools.combinations(parts, number):
             for few in range(most, min(most, 1) - 1, -1):
-                left, lacks = {name: list[Any]() for name in emptied}, [f"without {name}" for name in emptied]
+                left = {name: optional[name] for name in cut}
+                lacks = [f"{name} {value}" if value else f"no {name}" for name, value in left.items()]
                 if few < most:
                     left |= {name: value[:few] for name, value in seeds.items()}
                     lacks.append(f"{few} of {most} seeds")

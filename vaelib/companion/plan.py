@@ -131,7 +131,7 @@ def train(
         trained.update(jobs)
 
 
-def stored(work: Iterable[Work], optional: Mapping[str, Sequence[str]]) -> tuple[list[Work], list[str]]:
+def stored(work: Iterable[Work], optional: Mapping[str, Mapping[str, Any]]) -> tuple[list[Work], list[str]]:
     """What can be drawn without training: runs of notebooks with as many parts and seeds as the store has whole.
 
     Parameters
@@ -148,7 +148,7 @@ def stored(work: Iterable[Work], optional: Mapping[str, Sequence[str]]) -> tuple
     """
     found, said = list[Work](), list[str]()
     for one in work:
-        variants = list(smaller(one, optional.get(one.notebook.stem, ())))
+        variants = list(smaller(one, optional.get(one.notebook.stem, {})))
         why = _absent(one)
         if why and _absent(variants[-1][0]):  # the least of it
             said.append(f"{one.name} is left out ({why})")
