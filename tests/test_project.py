@@ -153,12 +153,13 @@ def test_parameters_are_literals_with_a_type_and_a_comment(file):
 @pytest.mark.parametrize("profile", ["quick", "paper"])
 def test_profiles_set_parameters_that_exist(profile):
     settings = yaml.safe_load((ROOT / "notebooks" / "profiles" / f"{profile}.yaml").read_text())
-    order = settings.pop("order", [])
+    order, optional = settings.pop("order", []), settings.pop("optional", {})
+    assert optional.keys() <= settings.keys()
     for stem, given in settings.items():
         cells = nbformat.read(ROOT / "notebooks" / f"{stem}.ipynb", as_version=4).cells
         (source,) = [c.source for c in cells if "parameters" in c.metadata.get("tags", [])]
         declared = {line.split(":")[0].split(" =")[0] for line in source.splitlines()}
-        for parameters in given if isinstance(given, list) else [given or {}]:
+        for parameters in [*(given if isinstance(given, list) else [given or {}]), optional.get(stem, {})]:
             assert set(parameters) <= declared
     runs = {f"{s}-{k}".removesuffix("-1") for s, g in settings.items() for k in range(1, 1 + len(g or "1"))}
     assert {item.partition(".")[0] for item in order} <= runs

@@ -70,8 +70,6 @@ def by_method(
             part = rows if panels is None else rows[rows[panels] == value]
             part = part.assign(_by=part[by].map({v: look.label for v, look in looks.items()}))
             xy = {"x": "_by", "y": measure} if upright else {"y": "_by", "x": measure}
-            # No jitter, which draws lots, and no swarm, which draws the whole figure once more for each panel.
-            sns.stripplot(part, **xy, hue="_by", size=4, alpha=0.55, jitter=False, ax=ax, **shared)
             sns.pointplot(
                 part,
                 **xy,
@@ -84,6 +82,10 @@ def by_method(
                 ax=ax,
                 **shared,
             )
+            # Seaborn's strips draw lots, and its swarms draw the whole figure once more for each panel.
+            for word, runs in part.dropna(subset=measure).groupby("_by", sort=False):
+                at = (runs["_by"], runs[measure]) if upright else (runs[measure], runs["_by"])
+                ax.scatter(*at, s=16, color=shared["palette"][word], alpha=0.55, linewidth=0)
             here = (
                 lined
                 if panels is None or panels not in lined
