@@ -149,13 +149,15 @@ def stored(work: Iterable[Work], optional: Mapping[str, Mapping[str, Any]]) -> t
     found, said = list[Work](), list[str]()
     for one in work:
         variants = list(smaller(one, optional.get(one.notebook.stem, {})))
-        why = _absent(one)
-        if why and _absent(variants[-1][0]):  # the least of it
+        least, _ = variants[-1]
+        if not (why := _absent(one)):
+            found.append(one)
+        elif least == one or _absent(least):
             said.append(f"{one.name} is left out ({why})")
-            continue
-        fewer, lacks = next((v for v in variants[1:-1] if not _absent(v[0])), variants[-1]) if why else variants[0]
-        found.append(fewer)
-        said += [f"{one.name}: {lacks} ({why})"] if why else []
+        else:
+            fewer, lacks = next((v for v in variants[1:-1] if not _absent(v[0])), variants[-1])
+            found.append(fewer)
+            said.append(f"{one.name}: {lacks} ({why})")
     return found, said
 
 

@@ -103,21 +103,21 @@ def train(
         until=until,
     )
     reasons = _reasons(found, options)
-    lacking = dict[str, DataError]()
+    unfetched = dict[str, DataError]()
     if absent := {job.experiment.data for job in reasons if not datasets.present(job.experiment.data)}:
         for name in sorted(absent):
             try:
                 datasets.fetch(name)
             except DataError as error:
-                lacking[name] = error
+                unfetched[name] = error
         options = replace(options, fingerprints=_fingerprints(jobs))
         reasons = _reasons(found, options)
-    waiting = [reasons.pop(job) for job in [*reasons] if job.experiment.data in lacking]
+    waiting = [reasons.pop(job) for job in [*reasons] if job.experiment.data in unfetched]
     _announce(len(found) - len(reasons) - len(waiting), list(reasons.values()), len(waiting))
     if reasons:
         _trained(reasons, options, devices, workers, about)
-    if lacking:
-        raise DataError(f"{len(waiting)} of {len(found)} runs have no data; {next(iter(lacking.values()))}")
+    if unfetched:
+        raise DataError(f"{len(waiting)} of {len(found)} runs have no data; {next(iter(unfetched.values()))}")
 
 
 def _trained(
