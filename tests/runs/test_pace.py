@@ -1,7 +1,10 @@
 import pytest
 
-from vaelib import MLP, Adam, Bound, Experiment, GeometricJS, data
+from vaelib import MLP, Adam, Bound, Experiment, GeometricJS, Study, data
+from vaelib.measures import AnnealedEvidence, Errors
+from vaelib.runs.execution import Job
 from vaelib.runs.pace import Pace
+from vaelib.runs.schedule import estimated
 
 NOTHING_KNOWN = 5_000
 E = Experiment(network=MLP((8,)), epochs=4, optimiser=Adam(1e-3))
@@ -94,3 +97,25 @@ def test_a_damaged_run_does_no_harm(store, images, took):
         if file.stem == E.key:
             file.write_bytes(file.read_bytes()[:100])
     assert paces(store, images) == pytest.approx(500)
+
+
+def test_what_is_observed_at_the_end_takes_time_as_well(store, images, took):
+    took(E, 400)
+    pace, epochs = Pace(store, "cpu"), len(images.train) * E.epochs
+    annealed = AnnealedEvidence(images=10, chains=28, steps=5, leapfrog=2)
+    assert annealed.cost() == 10 * (28 + 8 + 2 * 32) * 5 * 2 // 2
+    assert pace.seconds(E, images, [annealed, Errors()]) == pytest.approx((epochs + annealed.cost()) / 400)
+    assert pace.seconds(E, images, [annealed], train=False) == pytest.approx(annealed.cost() / 400)
+
+
+def test_the_hours_of_a_plan_count_what_is_observed_of_runs_that_are_stored(store, tiny, images):
+    e = E.replace(data=tiny, network=MLP(8), epochs=1)
+    annealed = AnnealedEvidence(images=1000, chains=1000, steps=30)
+    Study({"a": e}, observe=[Errors()]).run(store=store, device="cpu", weights=True)
+    (cost,) = estimated([Job(e, (Errors(),))], store).values()
+    assert cost.found
+    (cost,) = estimated([Job(e, (Errors(), annealed))], store).values()
+    assert not cost.found
+    assert cost.images == 0, "its weights are there"
+    (known,) = {entry["provenance"]["seconds"] for entry in store.summaries()}
+    assert cost.seconds == pytest.approx(annealed.cost() / (len(images.train) / known))

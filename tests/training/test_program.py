@@ -11,7 +11,8 @@ import torch
 from vaelib import MLP, Adam, Bound, Experiment
 from vaelib.data import Block
 from vaelib.errors import Invalid
-from vaelib.training import Training, pays, program
+from vaelib.measures import mean_terms
+from vaelib.training import Training, generator, pays, program
 
 _spec = importlib.util.spec_from_file_location("strategies", Path(__file__).parents[1] / "golden" / "strategies.py")
 strategies = importlib.util.module_from_spec(_spec)
@@ -88,6 +89,21 @@ def test_compiled_steps_agree_and_resume_with_the_same_bits():
     again.resume([middle], 2)
     _, found = epochs(again, 2)
     assert all(torch.equal(found[name], tensor) for name, tensor in end.items())
+
+
+@pytest.mark.parametrize("name", ["dual_learned", "cnc", "category_information", "learned_total_correlation"])
+def test_compiled_bodies_measure_what_the_bodies_do(name, monkeypatch):
+    """Of the weights as they are by then, in batches of the sizes that were named and of others."""
+    monkeypatch.setattr(program, "BACKEND", {"backend": "aot_eager"})
+    e = strategies.RUNS[name].replace(batch_size=8)
+    process = training(e, compiled=True, dtype=torch.float64)
+    for _ in range(2):
+        process.run_epoch()
+        alone, fast = process.member(0).eval(), process.evaluated(0, (8,))
+        for size in (8, 20):
+            expected = mean_terms(alone, process.images, generator("cpu", 0), size)
+            assert mean_terms(fast, process.images, generator("cpu", 0), size) == pytest.approx(expected, rel=1e-10)
+        assert set(fast.vae.encoder._programs) == {8}
 
 
 def test_without_a_compiler_it_goes_on_eagerly_and_says_why(monkeypatch):

@@ -1,7 +1,7 @@
 """Measures: functions of a trained model and samples, and the observers made of them, one file a subject."""
 
 from vaelib.measures.annealing import AnnealedEvidence, annealed_weights
-from vaelib.measures.base import Observation, Observed, Observer, batches, decode, encode, posterior
+from vaelib.measures.base import BATCH, Observation, Observed, Observer, batches, decode, encode, posterior
 from vaelib.measures.codes import (
     Categories,
     CategoryTraversal,

@@ -149,6 +149,23 @@ class _Moved(NamedTuple):
     sizes: Tensor
 
 
+class _Place(NamedTuple):
+    """Where chains are: u ``(chains, n, code)``, log r and log p(x, z) ``(chains, n)``, the gradient of the latter."""
+
+    u: Tensor
+    start: Tensor
+    joint: Tensor
+    gradient: Tensor
+
+    def log_density(self, t: float) -> Tensor:
+        """The logarithm of pi_t, up to a constant."""
+        return (1 - t) * self.start + t * self.joint
+
+    def slope(self, t: float) -> Tensor:
+        """Its gradient: that of a standard normal is -u."""
+        return t * self.gradient - (1 - t) * self.u
+
+
 class _Chains:
     """Chains of all samples at once, in the coordinates u in which r is the standard normal."""
 
@@ -168,49 +185,44 @@ class _Chains:
         start = -(u.square() + math.log(2 * math.pi)).sum(-1) / 2
         return start, joint.unflatten(0, u.shape[:2]) + volume
 
-    def slope(self, u: Tensor, t: float) -> tuple[Tensor, Tensor, Tensor]:
-        """The terms, and the gradient of log pi_t."""
+    def at(self, u: Tensor) -> _Place:
+        """What the transitions have to know of u."""
         with torch.enable_grad():
             moving = u.detach().requires_grad_()
             start, joint = self.terms(moving)
-            (gradient,) = torch.autograd.grad(((1 - t) * start + t * joint).sum(), moving)
-        return start.detach(), joint.detach(), gradient
+            (gradient,) = torch.autograd.grad(joint.sum(), moving)
+        return _Place(u, start.detach(), joint.detach(), gradient)
 
     @torch.no_grad()
     def run(self, path: list[float], leapfrog: int, sizes: Tensor | None = None) -> _Moved:
         """Move along the path; without step sizes ``(steps, n)`` they are adapted on the way, as only a pilot may."""
-        weights, (start, joint) = torch.zeros_like(self.u[..., 0]), self.terms(self.u)
+        weights, here = torch.zeros_like(self.u[..., 0]), self.at(self.u)
         size, used = self.u.new_full(self.u.shape[1:2], 0.5), []
         accepted = torch.zeros_like(size)
         for k, (before, t) in enumerate(pairwise(path)):
-            weights += (t - before) * (joint - start)
+            weights += (t - before) * (here.joint - here.start)
             size = size if sizes is None else sizes[k]
             used.append(size)
-            chance, start, joint = self._transition(t, size, leapfrog, start, joint)
+            chance, here = self._transition(here, t, size, leapfrog)
             accepted += chance.mean(0) / (len(path) - 1)
             if sizes is None:
                 size = (size * (1.5 * (chance.mean(0) - _ACCEPTED)).exp()).clamp(1e-3, 2)
-        return _Moved(self.u, weights, accepted, torch.stack(used))
+        return _Moved(here.u, weights, accepted, torch.stack(used))
 
-    def _transition(
-        self, t: float, size: Tensor, leapfrog: int, start: Tensor, joint: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """A step of Hamiltonian Monte Carlo that leaves pi_t as it is: the chance of acceptance, and the new terms."""
-        step = size[:, None]
-        momentum = self._normal(*self.u.shape)
-        u, v = self.u, momentum
-        *_, gradient = self.slope(u, t)
+    def _transition(self, here: _Place, t: float, size: Tensor, leapfrog: int) -> tuple[Tensor, _Place]:
+        """A step of Hamiltonian Monte Carlo that leaves pi_t as it is: the chance of acceptance, and where it leads."""
+        step, momentum, there = size[:, None], self._normal(*here.u.shape), here
+        v = momentum
         for _ in range(leapfrog):
-            v = v + step / 2 * gradient
-            u = u + step * v
-            new_start, new_joint, gradient = self.slope(u, t)
-            v = v + step / 2 * gradient
+            v = v + step / 2 * there.slope(t)
+            there = self.at(there.u + step * v)
+            v = v + step / 2 * there.slope(t)
         kinetic = (momentum.square() - v.square()).sum(-1) / 2
-        change = (1 - t) * (new_start - start) + t * (new_joint - joint) + kinetic
-        chance = change.exp().clamp(max=1).nan_to_num(0)
+        chance = (there.log_density(t) - here.log_density(t) + kinetic).exp().clamp(max=1).nan_to_num(0)
         take = torch.rand(chance.shape, generator=self.generator, device=self.generator.device) < chance
-        self.u = torch.where(take[..., None], u, self.u)
-        return chance, torch.where(take, new_start, start), torch.where(take, new_joint, joint)
+        return chance, _Place(
+            *(torch.where(take if a.ndim == 2 else take[..., None], a, b) for a, b in zip(there, here))
+        )
 
 
 class AnnealedEvidence(Observer):
@@ -238,6 +250,11 @@ class AnnealedEvidence(Observer):
         """Refuse a latent that is not Gaussian."""
         super().check(latent, data)
         _check(latent.kind, isinstance(latent.build(), GaussianLatent))
+
+    def cost(self) -> int:
+        """Gradients of the decoder, of which two take about as long as the training with an image."""
+        pilots = _SIZING + (_ROUNDS * _PILOTS if self.start == "fitted" else 0)
+        return self.images * (self.chains + pilots) * self.steps * self.leapfrog // 2
 
     def observe(self, run: Observed) -> Observation:
         """The table."""

@@ -132,6 +132,10 @@ class Observer(Family):
         if isinstance(images, tuple) and max(images, default=0) >= len(samples):
             raise Invalid("observe", self.kind, f"of images below {len(samples)}, and not of image {max(images)}")
 
+    def cost(self) -> int:
+        """How many images one could train with in the time that it takes, about; none, by default: a few seconds."""
+        return 0
+
     @abstractmethod
     def observe(self, run: Observed) -> Observation:
         """A small tidy table, or tensors by name."""

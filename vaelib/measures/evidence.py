@@ -86,6 +86,10 @@ class Evidence(Observer):
     draws: tuple[Count, ...] = (1000,)
     proposal: Literal["posterior", "prior"] = "posterior"
 
+    def cost(self) -> int:
+        """Decodings, of which five take about as long as the training with an image."""
+        return self.images * max(self.draws) // 5
+
     def observe(self, run: Observed) -> Observation:
         """The table."""
         vae, x = run.vae, run.data.test[: self.images]

@@ -4,10 +4,10 @@ from itertools import repeat
 
 import pandas as pd
 import torch
-from torch import Tensor
-from torch.distributions import Distribution, Independent
+from torch import Tensor, nn
+from torch.distributions import Independent
 
-from vaelib.divergences import Noise, reverse_kl
+from vaelib.divergences import reverse_kl
 from vaelib.measures.base import BATCH, Observation, Observed, Observer, Split, batches, decode, posterior
 from vaelib.models import VAE, pixels
 from vaelib.objectives import Trainee, corrupt
@@ -62,17 +62,19 @@ def noisy(samples: Tensor, sd: float, generator: torch.Generator) -> Tensor:
     return corrupt(clean, torch.randn(clean.shape, generator=generator, device=generator.device), sd)
 
 
-class _Encoded(VAE):
-    """A VAE that knows what its encoder makes of one batch, and does not ask it again."""
+class _Known(nn.Module):
+    """An encoder that is not asked again for what it is known to make of one batch."""
 
-    def __init__(self, vae: VAE, x: Tensor, outputs: Tensor):
-        super().__init__(vae.encoder, vae.decoder, vae.latent, vae._likelihood)
-        self.train(vae.training)
-        self._known, self._outputs = x, outputs
+    def __init__(self, encoder: nn.Module):
+        super().__init__()
+        self.encoder = encoder
+        self.known: tuple[Tensor, Tensor] | None = None
 
-    def posterior(self, x: Tensor, noise: Noise | None = None) -> Distribution:
-        """q(z|x)."""
-        return self.latent.posterior(self._outputs) if x is self._known else super().posterior(x, noise)
+    def forward(self, x: Tensor) -> Tensor:
+        """Of the batch, what is known; of any other, what the encoder makes of it."""
+        batch, outputs = self.known or (None, x)
+        encoded: Tensor = outputs if x is batch else self.encoder(x)
+        return encoded
 
 
 @torch.no_grad()
@@ -97,9 +99,11 @@ def mean_terms(
     """
     totals: dict[str, float] = {}
     done = torch.ones((), device=generator.device)
+    encoder = _Known(trainee.vae.encoder)
+    vae = trainee.vae.with_bodies(encoder, trainee.vae.decoder)
     known = repeat(None) if encoded is None else encoded.split(batch_size)
     for x, outputs in zip(batches(trainee, samples, batch_size), known):
-        vae = trainee.vae if outputs is None else _Encoded(trainee.vae, x, outputs)
+        encoder.known = None if outputs is None else (x, outputs)
         terms = trainee.objective(vae, x, trainee.objective.noise(vae, x.shape, generator), done)
         for name, term in terms.items():
             totals[name] = totals.get(name, 0.0) + term.double().sum().item()

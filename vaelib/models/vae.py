@@ -43,6 +43,10 @@ class VAE(nn.Module):
         self.encoder, self.decoder, self.latent, self.precision = encoder, decoder, latent, precision
         self._likelihood = likelihood
 
+    def with_bodies(self, encoder: nn.Module, decoder: nn.Module) -> "VAE":
+        """The same model with other bodies, in the same mode."""
+        return VAE(encoder, decoder, self.latent, self._likelihood, self.precision).train(self.training)
+
     @property
     def prior(self) -> Distribution:
         """p(z), batch shape ``()``."""

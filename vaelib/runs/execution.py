@@ -273,10 +273,10 @@ class _Run:
         """What is to be written down after an epoch."""
         return Checkpoint(self.data.fingerprint, epoch, self.history, self.seen, self.seconds, state)
 
-    def measure(self, trainee: Trainee, epoch: int, row: dict[str, float]) -> None:
-        """Add an epoch to the history: what training saw, and what the test set shows."""
-        e = self.experiment
-        trainee.eval()
+    def measure(self, process: training.Training, k: int, row: dict[str, float]) -> None:
+        """Add an epoch of member `k` to the history: what training saw, and what the test set shows."""
+        e, epoch = self.experiment, process.epoch
+        trainee = process.evaluated(k, (measures.BATCH, e.batch_size))
         noise = training.generator(self.device, e.seed, "test")
         encoded = measures.encode(trainee.vae, self.inputs)
         clean = encoded if self.inputs is self.test else None
@@ -290,8 +290,11 @@ class _Run:
         if (category := measures.category(q)) is not None:
             entry |= {f"category_{name}": value for name, value in measures.category_table(category).items()}
         self.history.append(entry)
+
+    def look(self, trainee: Trainee, epoch: int) -> None:
+        """Take the observations that are due after an epoch."""
         for observer in self.observers:
-            if observer.due(epoch, e.epochs):
+            if observer.due(epoch, self.experiment.epochs):
                 self.observe(observer, trainee, epoch)
 
     def observe(self, observer: Observer, trainee: Trainee, epoch: int) -> None:
@@ -366,15 +369,19 @@ def _train(group: list[_Run], store: Store, options: Options) -> bool:
             run.resume(checkpoint)
     else:
         for k, run in enumerate(group):
-            run.measure(process.member(k), 0, {})
+            run.measure(process, k, {})
+            run.look(process.member(k), 0)
     while process.epoch < first.epochs:
         started = time.perf_counter()
         for k, row in enumerate(process.run_epoch()):
-            group[k].measure(process.member(k), process.epoch, row)
+            group[k].measure(process, k, row)
+        seconds = (time.perf_counter() - started) / len(group)
+        for k, run in enumerate(group):
+            run.seconds += seconds
+            run.look(process.member(k), process.epoch)
         late = time.time() > options.until and process.epoch < first.epochs
         due = process.epoch % options.checkpoint_every == 0 and process.epoch < first.epochs
         for k, run in enumerate(group):
-            run.seconds += (time.perf_counter() - started) / len(group)
             store.mark(run.experiment.key, process.epoch)
             if due or late:
                 run.checkpoint(process.epoch, process.state(k)).write(store.checkpoint(run.experiment.key))

@@ -3,12 +3,13 @@
 import json
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
 from vaelib import training
 from vaelib.data import Dataset
+from vaelib.measures import Observer
 from vaelib.runs.experiment import Experiment
 from vaelib.runs.store import Store
 
@@ -46,13 +47,25 @@ class Pace:
         same = {name: value for name, value in experiment.items() if name not in ("data", "seed", "epochs")}
         return [json.dumps([what, list(shape)]) for what in (same, body)]
 
-    def seconds(self, e: Experiment, data: Dataset, *, calibrate: bool = False) -> float:
-        """How long a run takes.
+    def seconds(
+        self,
+        e: Experiment,
+        data: Dataset,
+        observers: Iterable[Observer] = (),
+        *,
+        train: bool = True,
+        calibrate: bool = False,
+    ) -> float:
+        """How long a run takes, or only what is observed of it.
 
         Parameters
         ----------
         e, data
             The run, and its data.
+        observers
+            What is observed of it at its end.
+        train
+            Whether it has to be trained.
         calibrate
             Whether to try what nothing is known of; otherwise it is guessed.
         """
@@ -60,7 +73,8 @@ class Pace:
         if calibrate and not any(kind in self._known for kind in kinds):
             self._known[kinds[-1]].append(self._tried(e, data))
         known = next((self._known[kind] for kind in kinds if kind in self._known), [_GUESS])
-        return len(data.train) * e.epochs / median(known[-_LATEST:])
+        images = len(data.train) * e.epochs * train + sum(observer.cost() for observer in observers)
+        return images / median(known[-_LATEST:])
 
     def _tried(self, e: Experiment, data: Dataset) -> float:
         """Images a second in a few steps of training, after as many to warm up."""

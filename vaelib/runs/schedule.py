@@ -196,11 +196,13 @@ def estimated(jobs: Sequence[Job], store: Store) -> dict[Experiment, Cost]:
             costs[e] = Cost(True)
         elif not datasets.present(e.data):
             costs[e] = Cost(False, math.nan, math.nan)
-        elif reasons[job] == "to be observed" and entry and execution.observable(job, entry):
-            costs[e] = Cost(False)
         else:
             data = execution.dataset(e.data, options.fingerprints[e.data])
-            costs[e] = Cost(False, len(data.train) * e.epochs, pace.seconds(e, data, calibrate=True))
+            there = entry if reasons[job] == "to be observed" else None
+            train = there is None or not execution.observable(job, there)
+            observers = [o for o in job.observers if there is None or o.key not in there.observed]
+            seconds = pace.seconds(e, data, observers, train=train, calibrate=True)
+            costs[e] = Cost(False, len(data.train) * e.epochs * train, seconds)
     return costs
 
 
@@ -240,7 +242,7 @@ def _checked(jobs: list[Job], options: Options) -> dict[Job, float]:
             job.experiment.check(data)
             for observer in job.observers:
                 observer.check(job.experiment.latent, data)
-            seconds[job] = pace.seconds(job.experiment, data)
+            seconds[job] = pace.seconds(job.experiment, data, job.observers)
     return seconds
 
 

@@ -56,7 +56,8 @@ class Entry:
     experiment
         What was run, as plain values.
     provenance
-        When, where and with what it was run: at least ``schema``, ``created`` (a time in UTC) and ``seconds``.
+        When, where and with what it was run: at least ``schema``, ``created`` (a time in UTC) and the ``seconds`` of
+        its training, without what observers took.
     metrics
         What was measured after the last epoch.
     history

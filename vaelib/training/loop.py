@@ -6,7 +6,7 @@ was interrupted goes on with the same bits from its last checkpoint.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from vaelib.models import pixels
 from vaelib.objectives import Terms, Trainee
 from vaelib.parts import NotNegative, Part
 from vaelib.training.machine import generator, keep_freed_memory
-from vaelib.training.program import Program, program
+from vaelib.training.program import Program, compiled_bodies, program
 from vaelib.training.stack import Stack
 
 State = dict[str, Tensor]
@@ -94,7 +94,8 @@ class Training:
     device
         Where to train.
     compiled
-        Whether the steps of a whole batch are one compiled program, see :func:`pays`; a stack's are not.
+        Whether the steps of a whole batch are one compiled program, and the bodies are where they are evaluated, see
+        :func:`pays`; a stack's are not.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class Training:
             self._trainee = Stack(self._members)
             self.trainee = self._trainee.stacked
         self._programs: dict[str, Program | None] = {}
+        self._evaluated: Trainee | None = None
         self.compiled = compiled and len(members) == 1 and batch_size <= len(images)
         self.optimiser = optimiser.build(self.trainee)
         self._rates, self._decay = [group["lr"] for group in self.optimiser.param_groups], optimiser.decay
@@ -219,6 +221,15 @@ class Training:
                 for name, tensor in own.items():
                     tensor.copy_(tensors[name][k])
         return self._members[k]
+
+    def evaluated(self, k: int, sizes: Collection[int]) -> Trainee:
+        """Member `k`, ready to be evaluated in batches of these sizes: by compiled programs, where its steps are."""
+        member = self.member(k).eval()
+        if not self.compiled:
+            return member
+        if self._evaluated is None:
+            self._evaluated = Trainee(compiled_bodies(member.vae, sizes), member.objective)
+        return self._evaluated.eval()
 
     def _tensors(self, k: int) -> Iterator[tuple[str, Tensor]]:
         """All tensors that the next step of member `k` depends on, by name; views, to be read or written."""

@@ -1,21 +1,39 @@
-"""The gradient of a loss as one compiled program: for runs that are long enough to pay for its compilation."""
+"""Compiled programs, for runs long enough to pay for their compilation: a loss with its gradient, and a body alone."""
 
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from vaelib.divergences import Noise
+from vaelib.models import VAE
 from vaelib.objectives import Terms, Trainee
 
-Gradients = Sequence[Tensor | None]
+Built = TypeVar("Built")
 
 BACKEND: dict[str, Any] = {"options": {"cpp_wrapper": True, "compile_threads": 1}}
 """How: one file of C++ for a whole program, compiled in this process, as a worker is not to start others."""
+
+
+def _compiled(function: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
+    """A function of tensors, compiled for arguments like these; traced apart, as Dynamo counts the versions of one."""
+    traced = make_fx(function, tracing_mode="fake")(*arguments)
+    return torch.compile(traced, fullgraph=True, dynamic=False, **BACKEND)
+
+
+def _attempt(build: Callable[[], Built]) -> Built | None:
+    """What is built; None, and a warning that says why, where it cannot be compiled."""
+    try:
+        return build()
+    except Exception as error:
+        cause = getattr(error, "inner_exception", error)  # of what PyTorch wraps
+        why = f"{type(cause).__name__}: {cause}".partition("\n")[0]
+        warnings.warn(f"going on without a compiled program, as it cannot be compiled here: {why}", stacklevel=2)
+        return None
 
 
 class Program:
@@ -54,8 +72,7 @@ class Program:
             gradients = torch.autograd.grad(terms["loss"].mean(-1).sum(), leaves, allow_unused=True)
             return {name: term.detach() for name, term in terms.items()}, list(gradients)
 
-        traced = make_fx(gradient, tracing_mode="fake")(self._tensors, x, noise, progress)
-        self._call = torch.compile(traced, fullgraph=True, dynamic=False, **BACKEND)
+        self._call = _compiled(gradient, self._tensors, x, noise, progress)
         before = [t.clone() for t in self._tensors]
         with torch.no_grad():
             self._call(self._tensors, x, noise, progress)  # compiles it
@@ -74,10 +91,49 @@ class Program:
 
 def program(trainee: Trainee, phase: str, x: Tensor, noise: Noise, progress: Tensor) -> Program | None:
     """The program of a phase; None, and a warning that says why, where it cannot be compiled."""
-    try:
-        return Program(trainee, phase, x, noise, progress)
-    except Exception as error:
-        cause = getattr(error, "inner_exception", error)  # of what PyTorch wraps
-        why = f"{type(cause).__name__}: {cause}".partition("\n")[0]
-        warnings.warn(f"training step by step, as it cannot be compiled here: {why}", stacklevel=2)
-        return None
+    return _attempt(lambda: Program(trainee, phase, x, noise, progress))
+
+
+class CompiledBody(nn.Module):
+    """A body that is evaluated by compiled programs, one for each of some batch sizes; by itself in all other cases.
+
+    Parameters
+    ----------
+    body
+        Whose weights are taken as they are whenever it is called.
+    sizes
+        Samples in a batch.
+    """
+
+    def __init__(self, body: nn.Module, sizes: Collection[int]):
+        super().__init__()
+        self.body, self.sizes = body, set(sizes)
+        self._tensors = {name: t.detach() for name, t in (*body.named_parameters(), *body.named_buffers())}
+        self._programs: dict[int, Callable[..., Tensor]] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the body makes of a batch."""
+        if self.body.training or torch.is_grad_enabled() or len(x) not in self.sizes:
+            outputs: Tensor = self.body(x)
+            return outputs
+        if len(x) not in self._programs:
+            call = _attempt(lambda: self._program(x))
+            self._programs[len(x)] = self._outputs if call is None else call
+        return self._programs[len(x)](self._tensors, x)
+
+    def _program(self, x: Tensor) -> Callable[..., Tensor]:
+        def outputs(tensors: dict[str, Tensor], x: Tensor) -> Tensor:
+            return self._outputs(tensors, x)
+
+        call = _compiled(outputs, self._tensors, x)
+        call(self._tensors, x)  # compiles it
+        return call
+
+    def _outputs(self, tensors: dict[str, Tensor], x: Tensor) -> Tensor:
+        outputs: Tensor = functional_call(self.body, tensors, (x,))
+        return outputs
+
+
+def compiled_bodies(vae: VAE, sizes: Collection[int]) -> VAE:
+    """The same model, its bodies evaluated by compiled programs."""
+    return vae.with_bodies(CompiledBody(vae.encoder, sizes), CompiledBody(vae.decoder, sizes))
