@@ -44,6 +44,7 @@ FULL = [
     dv.ForwardKL(),
     dv.ResistorAverage(),
     dv.SelfWeightedKL(),
+    dv.SplitKL(),
     dv.GeometricJS(0.3),
     dv.DualGeometricJS(dv.Learned(0.2, 0.01)),
     dv.ExtendedGeometricJS(dv.Newton(0.7)),

@@ -14,9 +14,9 @@ __version__ = "0.3.0"
 _ROOMS = {
     "divergences": (
         "Divergence DivergenceModule DualGeometricJS ExtendedGeometricJS Fixed ForwardKL FreeBits GeometricJS Learned "
-        "MMD MomentsMMD Newton ResistorAverage ReverseKL SelfWeightedKL dual_geometric_js extended_geometric_js "
-        "forward_kl geometric_js geometric_mean optimal_skew predicted_skew rate_of_skew register_geometry "
-        "resistor_average reverse_kl"
+        "MMD MomentsMMD Newton ResistorAverage ReverseKL SelfWeightedKL SplitKL dual_geometric_js "
+        "extended_geometric_js forward_kl geometric_js geometric_mean optimal_skew predicted_skew rate_of_skew "
+        "register_geometry resistor_average reverse_kl"
     ),
     "models": (
         "BalancedLikelihood BernoulliLikelihood Bits Burgess CNC Category Gaussian GaussianLikelihood Joint Latent "

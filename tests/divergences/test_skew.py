@@ -19,7 +19,6 @@ from vaelib.divergences import (
     GeometricJS,
     Learned,
     Newton,
-    SelfWeightedKL,
     optimal_skew,
     predicted_skew,
     rate_of_skew,
@@ -429,26 +428,3 @@ def test_the_dual_of_one_poisson_or_bernoulli_has_one_minimum():
         mean = (np.logaddexp(0, high) - np.logaddexp(0, low)) / d  # of s along the path
         first, bend, third = d * (s - mean), d**2 * s * (1 - s), d**3 * s * (1 - s) * (1 - 2 * s)
         assert (first * third / bend**2).max() < 1
-
-
-def test_a_self_weighted_kl_is_a_beta_vaes_whose_beta_is_the_predicted_skew():
-    module = SelfWeightedKL().build().train()
-    loc, log_sd = (torch.randn(6, 3, generator=torch.Generator().manual_seed(s), requires_grad=True) for s in (0, 1))
-    q = Independent(Normal(loc, (log_sd - 1).exp()), 1)
-    p = Independent(Normal(torch.zeros(3), torch.ones(3)), 1)
-    rate = reverse_kl(q, p)
-    expected = predicted_skew(rate.mean().item() / 3)
-    values = value(module, q, p)
-    assert module.report()["skew"].item() == pytest.approx(expected)
-    ours = torch.autograd.grad(values.mean(), [loc, log_sd], retain_graph=True)
-    kl = torch.autograd.grad(rate.mean(), [loc, log_sd])
-    for mine, theirs in zip(ours, kl):
-        torch.testing.assert_close(mine, expected * theirs)
-    weight = module.weight.item()
-    constant = 3 * ((1 - weight) ** 2 / weight + math.log(weight)) / 2
-    torch.testing.assert_close(values, weight * rate + constant)
-    for other in (weight - 0.05, weight + 0.05):  # its weight is the best one
-        assert values.mean() < other * rate.mean() + 3 * ((1 - other) ** 2 / other + math.log(other)) / 2
-    module.eval()
-    value(module, *moments(3))
-    assert module.weight.item() == weight

@@ -70,6 +70,7 @@ OBJECTIVES = {
     "dual_both": Bound(DualGeometricJS(Newton(per="both"))),
     "extended_both": Bound(ExtendedGeometricJS(Newton(per="both"))),
     "self_weighted": Bound("self_weighted_kl"),
+    "split": Bound("split_kl"),
     "mmd": Bound("mmd", weight=500.0),
     "mmd_moments": Bound("mmd_moments", weight=500.0),
     "corruption": Bound(corruption=1.0),

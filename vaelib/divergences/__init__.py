@@ -36,7 +36,6 @@ from vaelib.divergences.forms import (
     GeometricJS,
     ResistorAverage,
     ReverseKL,
-    SelfWeightedKL,
     SkewForm,
     dual_geometric_js,
     extended_geometric_js,
@@ -57,3 +56,4 @@ from vaelib.divergences.skew import (
     predicted_skew,
     rate_of_skew,
 )
+from vaelib.divergences.weighted import SelfWeightedKL, SplitKL, split_weights

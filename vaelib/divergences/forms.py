@@ -8,7 +8,7 @@ from torch.distributions import Distribution
 
 from vaelib.divergences.base import Divergence, DivergenceModule, Noise, Sampler
 from vaelib.divergences.families import SkewLike, coordinates, forward_kl, geometry, reverse_kl
-from vaelib.divergences.skew import Fixed, Skew, optimal_skew, predicted_skew
+from vaelib.divergences.skew import Fixed, Skew, optimal_skew
 
 
 def geometric_js(q: Distribution, p: Distribution, skew: SkewLike) -> Tensor:
@@ -103,46 +103,6 @@ class ResistorAverage(Divergence):
     def build(self) -> DivergenceModule:
         """The module."""
         return _Closed(self, resistor_average)
-
-
-class SelfWeightedKL(Divergence):
-    """What a dual with its best skew is for narrow Gaussian posteriors: KL(q‖p) with the weight that the rate asks for.
-
-    d latents of mean rate K have a K + c(a) each, with a = :func:`predicted_skew` of K, found anew in each step of
-    training, and c(a) = ((1-a)^2 / a + log a) / 2. As a is best for it, its gradient is that of a KL(q‖p): a β-VAE with
-    β = a. There is no skew geometric mean in it, and nothing to choose. All latents are taken to be in use.
-    """
-
-    kind = "self_weighted_kl"
-
-    def build(self) -> DivergenceModule:
-        """The module."""
-        return _SelfWeighted(self)
-
-
-class _SelfWeighted(DivergenceModule):
-    weight: Tensor
-
-    def __init__(self, part: Divergence):
-        super().__init__(part)
-        self.register_buffer("weight", torch.tensor(0.5))
-
-    def forward(
-        self, q: Distribution, p: Distribution, z: Tensor, latent: Sampler, noise: Noise, progress: Tensor
-    ) -> Tensor:
-        """Its value for each sample, at the weight as it is, or as it is found here."""
-        rate, latents = reverse_kl(q, p), q.event_shape.numel()
-        if self.training:
-            self.weight.copy_(predicted_skew(rate.detach().mean() / latents))
-        return self.weight * rate + latents * ((1 - self.weight) ** 2 / self.weight + self.weight.log()) / 2
-
-    def report(self) -> dict[str, Tensor]:
-        """The weight, under the name of what it stands for: a skew."""
-        return {"skew": self.weight}
-
-    def measured(self, q: Distribution, p: Distribution) -> dict[str, float]:
-        """The skew that would be the dual's best."""
-        return {"optimal_skew": float(optimal_skew(q, p, "dual_geometric_js"))}
 
 
 class SkewForm(Divergence):
