@@ -39,6 +39,7 @@ LOOKS: dict[str, Look] = {
     "extended_geometric_js": Look(r"extended $\mathrm{JS}^{G}_{\alpha}$", "#009E73", "--"),
     "resistor_average": Look("resistor average", "#009E73", "-"),
     "self_weighted_kl": Look("KL(q‖p), own β", "#7F7F7F", "-."),
+    "split_kl": Look("KL(q‖p), own v, w", "#56B4E9", "-."),
     "mmd": Look("MMD", "#CC79A7", "-"),
     "mmd_moments": Look("MMD of moments", "#CC79A7", "--"),
     "beta4": Look("KL(q‖p), β = 4", "#7F7F7F", "--"),
