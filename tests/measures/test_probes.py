@@ -4,10 +4,12 @@ import torch
 from torch import nn
 from torch.distributions import Independent, Normal
 
-from vaelib import measures
-from vaelib.data import Dataset
+from vaelib import MLP, Bound, Experiment, measures
+from vaelib.data import Dataset, Factors, load
+from vaelib.measures import Observed
 from vaelib.measures.probes import separability
 from vaelib.models import VAE, Category, Gaussian, Joint
+from vaelib.objectives import Trainee
 
 RNG = np.random.default_rng(0)
 
@@ -96,3 +98,36 @@ def test_legible_is_what_is_read_as_before(bars):
     table = measures.Legibility(images=6).observe(bars(Same(), Gaussian(2)))
     assert table["read"].tolist() == table["label"].tolist() == [0, 1, 2] * 2
     assert table["decoded"].tolist() == [0] * 6
+
+
+def test_without_labels_the_first_nominal_factor_is_the_class():
+    sprites = load("sprites:100")
+    assert sprites.train_labels is None
+    for classes, shapes in zip(sprites.classes, (sprites.factors.train["shape"], sprites.factors.test["shape"])):
+        assert classes is shapes
+    labelled = load("mnist5k")
+    assert labelled.classes == (labelled.train_labels, labelled.test_labels)
+    x = torch.zeros(4, 2)
+    ordered = Factors({"size": torch.arange(4)}, {"size": torch.arange(4)})
+    assert Dataset("ordered", x, x, factors=ordered).classes is None
+
+
+def test_codes_are_probed_for_the_shape_of_a_sprite():
+    """Of codes that are the shape's number, linearly: every hyperplane's accuracy is one."""
+    sprites = load("sprites:100")
+    shapes = torch.cat([sprites.factors.train["shape"], sprites.factors.test["shape"]])
+    assert set(shapes.tolist()) == {0, 1, 2}
+    e = Experiment(data="sprites:100", network=MLP(4), latent=Gaussian(2), objective=Bound())
+    trainee = e.build(sprites.shape).eval()
+
+    class Knows(nn.Module):
+        def forward(self, x):
+            known = {a.numpy().tobytes(): float(s) for a, s in zip((*sprites.train, *sprites.test), shapes)}
+            found = [known[(255 * image).round().to(torch.uint8).numpy().tobytes()] for image in x]
+            return torch.tensor([[s, s, 0.0, 0.0] for s in found])
+
+    vae = trainee.vae.with_bodies(Knows(), trainee.vae.decoder)
+    run = Observed(
+        Trainee(vae, trainee.objective), sprites, sprites.test, e.site(sprites.shape, ()), 0, torch.Generator()
+    )
+    assert measures.Separability(neighbours=3).observe(run)["linear"].item() == 1

@@ -313,7 +313,7 @@ def test_data_that_do_not_fit_are_refused_before_any_training(store, tmp_path, m
 def test_an_observer_that_a_run_cannot_have_is_refused_before_any_training(some, store, monkeypatch):
     monkeypatch.setattr(execution, "do", lambda *a, **k: pytest.fail("trained"))
     for observer, says in (
-        (Separability(), "observe: 'separability' is not allowed; it has to be one that does without labels"),
+        (Separability(), "observe: 'separability' is not allowed; it has to be one that does without classes"),
         (Relapse(), "without labels and months"),
         (Disentanglement(), "without factors"),
         (Categories(), "without labels and category"),

@@ -162,6 +162,16 @@ class Dataset:
         """What a stored value is multiplied by: 1/255 for bytes, 1 for floats."""
         return 1 / 255 if self.train.dtype == torch.uint8 else 1.0
 
+    @property
+    def classes(self) -> tuple[Tensor, Tensor] | None:
+        """Of the training and the test samples: their labels or, where there are none, the first nominal factor."""
+        if self.train_labels is not None and self.test_labels is not None:
+            return self.train_labels, self.test_labels
+        if self.factors is not None and self.factors.nominal:
+            name = self.factors.nominal[0]
+            return self.factors.train[name], self.factors.test[name]
+        return None
+
     @cached_property
     def fingerprint(self) -> str:
         """sha256 of samples and labels, with their shapes and types."""

@@ -108,7 +108,7 @@ class Observer(Family):
 
     at: Literal["end", "every"] | tuple[Index, ...] = "end"
 
-    needs: ClassVar[tuple[Literal["labels", "months", "factors", "category"], ...]] = ()
+    needs: ClassVar[tuple[Literal["labels", "classes", "months", "factors", "category"], ...]] = ()
     """What the data, or the latent, must have."""
 
     def check(self, latent: Latent, data: Dataset) -> None:
@@ -121,6 +121,7 @@ class Observer(Family):
         """
         has = {
             "labels": data.train_labels is not None and data.test_labels is not None,
+            "classes": data.classes is not None,
             "months": data.months is not None,
             "factors": data.factors is not None,
             "category": sum(isinstance(leaf, Category) for leaf in latent.leaves) == 1,

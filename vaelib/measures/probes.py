@@ -110,19 +110,19 @@ def _reader_of(data: Dataset) -> Any:
 
 
 def _coded(run: Observed, kind: str) -> tuple[Any, Any, Any, Any]:
-    """The posterior means of training samples and their labels, and those of test samples."""
+    """The posterior means of training samples and their classes, and those of test samples."""
     data = run.data
-    if data.train_labels is None or data.test_labels is None:
-        raise TypeError(f"{kind}: the data need labels")
+    if data.classes is None:
+        raise TypeError(f"{kind}: the data need classes")
     train, test = (posterior(run.vae, x).mean.cpu().numpy() for x in (data.train, data.test))
-    return train, data.train_labels.numpy(), test, data.test_labels.numpy()
+    return train, data.classes[0].numpy(), test, data.classes[1].numpy()
 
 
 class Separability(Observer):
     """The :func:`separability` of the classes by the posterior means, in one row."""
 
     kind = "separability"
-    needs = ("labels",)
+    needs = ("classes",)
 
     neighbours: Count = 10
 
@@ -137,7 +137,7 @@ class Recognised(Observer):
     """The :func:`recognised` test samples, by classifiers on posterior means: ``image``, ``linear``, ``neighbours``."""
 
     kind = "recognised"
-    needs = ("labels",)
+    needs = ("classes",)
 
     neighbours: Count = 10
 
