@@ -22,6 +22,7 @@ _spec.loader.exec_module(comparing)
         ("1e-05", "9.9e-06"),
         ("-0.0", "0.0"),
         ("agrees", "agrees"),
+        ("finding a 0.1 agrees b 0.2 (3 seeds decide) undecided", "finding a 0.3 agrees b 0.9 disagrees"),
     ],
 )
 def test_another_rounding_is_the_same(one, other):
@@ -37,6 +38,9 @@ def test_another_rounding_is_the_same(one, other):
         ("0.35 agrees", "0.35 disagrees"),
         ("0.35", "0.35 0.35"),
         ("1.0e-05", "1.0e-06"),
+        ("finding a 0.1 agrees", "finding a 0.1 disagrees"),
+        ("finding a 0.1 same direction", "finding a 0.1 disagrees"),
+        ("finding a 0.1 agrees", "finding a 0.1 agrees b 0.2 agrees"),
     ],
 )
 def test_another_number_or_word_is_not(one, other):
