@@ -13,7 +13,7 @@ from vaelib import paths
 SHIPPED = paths.project() / "figures" / "paper"
 
 
-@pytest.mark.parametrize("notebook", ["04_reconstruction"])
+@pytest.mark.parametrize("notebook", ["02_alpha_convergence", "04_reconstruction"])
 def test_committed_runs_draw_the_committed_figures_without_data(notebook, tmp_path):
     folders = {name: str(tmp_path / name) for name in ("VAELIB_RUNS", "VAELIB_DATA", "VAELIB_FIGURES")}
 
