@@ -31,7 +31,7 @@ from vaelib.runs import Job, execution, schedule
 COUNT = 8
 PARAMETERS = f"""squares: str = {{!r}}  # a data set
 count: int = {COUNT}  # of runs
-epochs: int = 12  # of each
+epochs: int = 30  # of each
 profile: str = "quick"
 """
 IMPORTS = """from vaelib import MLP, Adam, Experiment, Study
