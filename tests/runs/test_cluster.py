@@ -31,7 +31,7 @@ from vaelib.runs import Job, execution, schedule
 COUNT = 8
 PARAMETERS = f"""squares: str = {{!r}}  # a data set
 count: int = {COUNT}  # of runs
-epochs: int = 30  # of each
+epochs: int = 12  # of each
 profile: str = "quick"
 """
 IMPORTS = """from vaelib import MLP, Adam, Experiment, Study
@@ -42,9 +42,10 @@ study = Study({s: base.replace(seed=s) for s in range(count)}, names=["seed"], o
 """
 
 # In processes of their own: the command line in a project of the test's, and shards without what the command imports.
-TRAIN = """import sys
+TRAIN = """import signal, sys
 from pathlib import Path
 from vaelib import cli, paths
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started without
 paths.project = lambda: Path(sys.argv[1])
 cli.main(["train", *sys.argv[2:]])
 """
