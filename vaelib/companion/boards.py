@@ -13,6 +13,8 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from PIL import Image
+
 from vaelib import paths
 from vaelib.companion import cells, check, claims, report
 from vaelib.companion.cells import Cell
@@ -269,6 +271,12 @@ def thumbnail(picture: Path) -> str:
     return f"small/{picture.relative_to(paths.figures()).with_suffix('.webp').as_posix()}"
 
 
+def _size(picture: Path) -> tuple[int, int]:
+    """Width and height of a figure, which keep its room: loaded late it moves nothing that was jumped to."""
+    with Image.open(picture) as image:
+        return image.size
+
+
 def board(paper: str, root: str) -> str:
     """The board of a paper as HTML.
 
@@ -297,6 +305,7 @@ def board(paper: str, root: str) -> str:
         rounded=rounded,
         picture_of=lambda file: file.relative_to(paths.figures()).as_posix(),
         thumbnail=thumbnail,
+        size_of=_size,
     )
 
 
@@ -308,7 +317,11 @@ def overview() -> str:
 def gallery(folder: Path, root: str) -> str:
     """The figures of a notebook's folder, as Markdown with HTML in it; `root` is as for :func:`board`."""
     shown = report.shown(folder)
-    return report.template("gallery.html").render(figures=shown, place=f"{root}/figures/{folder.parent.name}")
+    return report.template("gallery.html").render(
+        figures=shown,
+        place=f"{root}/figures/{folder.parent.name}",
+        size_of=lambda figure: _size(folder.parent / figure["path"]),
+    )
 
 
 def _known(those: Iterable[str], order: Sequence[str]) -> list[str]:
