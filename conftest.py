@@ -3,8 +3,10 @@
 import re
 from decimal import Decimal
 
+from vaelib.companion.verdicts import FACTS, FINDINGS
+
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
-_FINDING = re.compile(r"\b(?:agrees|same direction|disagrees|undecided)\b")
+_FINDING = re.compile(rf"\b(?:{'|'.join(FINDINGS + FACTS)})\b")
 _SIDE = {"agrees": 1, "same direction": 1, "disagrees": -1, "undecided": 0}
 
 
@@ -14,7 +16,7 @@ class Shown(str):
     Another processor adds in another order, so that some number somewhere is rounded the other way. Whole numbers are
     counts, and have to be the same. After some epochs of training two processors differ by about a tenth of a per cent,
     which two seeds can turn into another interval. So of a table of verdicts only the findings are compared: none may
-    have changed its side, though it may have become *undecided*, or have been so.
+    have changed its side, though it may have become *undecided*, or have been so. Those of theory have to be the same.
     """
 
     __hash__ = str.__hash__
@@ -22,14 +24,18 @@ class Shown(str):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, str):
             return NotImplemented
-        if "finding" in self and "finding" in other:
-            found, before = ([_SIDE[word] for word in _FINDING.findall(text)] for text in (self, other))
-            return len(found) == len(before) and all(a * b >= 0 for a, b in zip(found, before))
+        found, before = _FINDING.findall(self), _FINDING.findall(other)
+        if "finding" in self and "finding" in other and found:
+            return len(found) == len(before) and all(map(_same_side, found, before))
         numbers, others = _NUMBER.findall(self), _NUMBER.findall(other)
         return _words(self) == _words(other) and len(numbers) == len(others) and all(map(_close, numbers, others))
 
     def __ne__(self, other: object) -> bool:
         return not self == other
+
+
+def _same_side(one: str, other: str) -> bool:
+    return one == other or (one in _SIDE and other in _SIDE and _SIDE[one] * _SIDE[other] >= 0)
 
 
 def _words(text: str) -> list[str]:

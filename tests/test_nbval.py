@@ -41,6 +41,9 @@ def test_another_rounding_is_the_same(one, other):
         ("finding a 0.1 agrees", "finding a 0.1 disagrees"),
         ("finding a 0.1 same direction", "finding a 0.1 disagrees"),
         ("finding a 0.1 agrees", "finding a 0.1 agrees b 0.2 agrees"),
+        ("finding a 0.1 proved", "finding a 0.1 refuted"),
+        ("finding a 0.1 undecided", "finding a 0.1 proved"),
+        ("finding a 0.1", "finding a 0.3"),
     ],
 )
 def test_another_number_or_word_is_not(one, other):

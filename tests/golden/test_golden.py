@@ -16,7 +16,7 @@ _spec.loader.exec_module(strategies)
 
 
 def test_numbers_are_as_they_were(tmp_path):
-    """Within a hundredth on any machine, as far as processors may lie apart (convolutions: 0.003 of a small rate).
+    """To three digits on any machine, rates within half a per cent: so far two processors lie apart after convolutions.
 
     Where they have to change, SCHEMA is raised and the table written anew.
     """
@@ -25,7 +25,9 @@ def test_numbers_are_as_they_were(tmp_path):
     found = strategies.measured(tmp_path)
     assert found.keys() == golden["runs"].keys()
     for run, row in golden["runs"].items():
-        assert found[run] == pytest.approx(row, rel=1e-2), run
+        assert found[run].keys() == row.keys()
+        for name, expected in row.items():
+            assert found[run][name] == pytest.approx(expected, rel=5e-3 if name == "test_rate" else 2e-3), (run, name)
 
 
 def _parts(value):

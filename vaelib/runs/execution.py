@@ -291,11 +291,11 @@ class _Run:
             entry |= {f"category_{name}": value for name, value in measures.category_table(category).items()}
         self.history.append(entry)
 
-    def look(self, trainee: Trainee, epoch: int) -> None:
-        """Take the observations that are due after an epoch."""
+    def look(self, process: training.Training, k: int) -> None:
+        """Take the observations of member `k` that are due."""
         for observer in self.observers:
-            if observer.due(epoch, self.experiment.epochs):
-                self.observe(observer, trainee, epoch)
+            if observer.due(process.epoch, self.experiment.epochs):
+                self.observe(observer, process.member(k), process.epoch)
 
     def observe(self, observer: Observer, trainee: Trainee, epoch: int) -> None:
         """Take an observation; tables of several epochs are put together."""
@@ -370,7 +370,7 @@ def _train(group: list[_Run], store: Store, options: Options) -> bool:
     else:
         for k, run in enumerate(group):
             run.measure(process, k, {})
-            run.look(process.member(k), 0)
+            run.look(process, k)
     while process.epoch < first.epochs:
         started = time.perf_counter()
         for k, row in enumerate(process.run_epoch()):
@@ -378,7 +378,7 @@ def _train(group: list[_Run], store: Store, options: Options) -> bool:
         seconds = (time.perf_counter() - started) / len(group)
         for k, run in enumerate(group):
             run.seconds += seconds
-            run.look(process.member(k), process.epoch)
+            run.look(process, k)
         late = time.time() > options.until and process.epoch < first.epochs
         due = process.epoch % options.checkpoint_every == 0 and process.epoch < first.epochs
         for k, run in enumerate(group):

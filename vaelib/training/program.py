@@ -109,29 +109,26 @@ class CompiledBody(nn.Module):
         super().__init__()
         self.body, self.sizes = body, set(sizes)
         self._tensors = {name: t.detach() for name, t in (*body.named_parameters(), *body.named_buffers())}
-        self._programs: dict[int, Callable[..., Tensor]] = {}
+        self._programs: dict[int, Callable[..., Tensor] | None] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         """What the body makes of a batch."""
-        if self.body.training or torch.is_grad_enabled() or len(x) not in self.sizes:
-            outputs: Tensor = self.body(x)
-            return outputs
-        if len(x) not in self._programs:
-            call = _attempt(lambda: self._program(x))
-            self._programs[len(x)] = self._outputs if call is None else call
-        return self._programs[len(x)](self._tensors, x)
+        size = len(x)
+        if size in self.sizes and not self.body.training and not torch.is_grad_enabled():
+            if size not in self._programs:
+                self._programs[size] = _attempt(lambda: self._program(x))
+            if (call := self._programs[size]) is not None:
+                return call(self._tensors, x)
+        outputs: Tensor = self.body(x)
+        return outputs
 
     def _program(self, x: Tensor) -> Callable[..., Tensor]:
-        def outputs(tensors: dict[str, Tensor], x: Tensor) -> Tensor:
-            return self._outputs(tensors, x)
+        def outputs(tensors: dict[str, Tensor], x: Tensor) -> Any:
+            return functional_call(self.body, tensors, (x,))
 
         call = _compiled(outputs, self._tensors, x)
         call(self._tensors, x)  # compiles it
         return call
-
-    def _outputs(self, tensors: dict[str, Tensor], x: Tensor) -> Tensor:
-        outputs: Tensor = functional_call(self.body, tensors, (x,))
-        return outputs
 
 
 def compiled_bodies(vae: VAE, sizes: Collection[int]) -> VAE:
