@@ -31,7 +31,7 @@ torch.set_num_threads(1)  # as a run is trained; more threads only get into each
 @pytest.fixture(autouse=True)
 def _own_folders(tmp_path, monkeypatch):
     """No test reads or writes the user's folders."""
-    for name in ("DATA", "RUNS", "FIGURES"):
+    for name in ("DATA", "RUNS", "FIGURES", "CACHE"):
         monkeypatch.setenv(f"VAELIB_{name}", str(tmp_path / name.lower()))
 
 

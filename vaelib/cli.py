@@ -20,6 +20,7 @@ from vaelib.errors import Invalid, TimeUp, UserError
 # Each command imports what it needs, so that --help answers at once.
 
 _PATIENCE = 20  # seconds for a scheduler to answer
+_PICTURES = "200M"  # of drawn pictures that are kept for the next time
 
 
 class _NoAnswer(click.ClickException):
@@ -126,6 +127,8 @@ def figures(
             failed += outcome.error is not None
             if refresh and not outcome.error and outcome.parameters.keys() == {"profile"}:
                 notebooks.keep(outcome.output, paths.project() / "notebooks" / outcome.output.name)
+    if paths.pictures().is_dir():  # those that were not looked at for longest go
+        joblib.Memory(paths.pictures(), verbose=0).reduce_size(bytes_limit=_PICTURES)
     if found := report.records(place):
         click.echo(f"verdicts: {claims.summary([*chain(*found.values())])} {report.write(place)}")
     for claim, finding in report.findings(place).items():

@@ -15,14 +15,24 @@ def _folder(variable: str, default: Path) -> Path:
     return Path(os.environ.get(variable) or default).expanduser().resolve()
 
 
+def cache() -> Path:
+    """Where all that can be made again is kept: ``VAELIB_CACHE``, or the user's cache folder."""
+    return _folder("VAELIB_CACHE", Path(pooch.os_cache("vaelib")))
+
+
 def data() -> Path:
-    """Where data sets are downloaded to and read from: ``VAELIB_DATA``, or the user's cache folder."""
-    return _folder("VAELIB_DATA", Path(pooch.os_cache("vaelib")) / "data")
+    """Where data sets are downloaded to and read from: ``VAELIB_DATA``, or a folder of the cache."""
+    return _folder("VAELIB_DATA", cache() / "data")
 
 
 def runs() -> Path:
-    """Where the run store lives: ``VAELIB_RUNS``, or the user's cache folder."""
-    return _folder("VAELIB_RUNS", Path(pooch.os_cache("vaelib")) / "runs")
+    """Where the run store lives: ``VAELIB_RUNS``, or a folder of the cache."""
+    return _folder("VAELIB_RUNS", cache() / "runs")
+
+
+def pictures() -> Path:
+    """Where pictures that were drawn are kept, so that the same table is not drawn twice: a folder of the cache."""
+    return cache() / "pictures"
 
 
 def project() -> Path:

@@ -1,6 +1,8 @@
+import functools
 import io
 import json
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,7 @@ import torch
 from click.testing import CliRunner
 from IPython import display
 
-from vaelib import Experiment, Store, Study
+from vaelib import Experiment, Store, Study, paths
 from vaelib.cli import main
 from vaelib.companion import figures, plots
 from vaelib.divergences import Divergence
@@ -128,6 +130,54 @@ def test_a_figure_that_says_the_same_stays_as_it_is(show, folder, monkeypatch):
         told.append(json.loads((folder / "line.json").read_text()))
     assert told[0] == told[1]
     assert told[1]["commit"] == "one"
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The tables that were drawn, and not found as a picture, by the name of what drew them."""
+    names, draw = [], plots.curves.means
+
+    @functools.wraps(draw)
+    def means(table, **options):
+        names.append(sorted(options))
+        return draw(table, **options)
+
+    monkeypatch.setattr(plots.curves, "means", means)
+    return names
+
+
+def test_a_table_is_drawn_once(show, drawn, folder, monkeypatch):
+    for name in ("line", "same"):
+        show(name, plot=plots.curves.means)
+    assert len(drawn) == 1
+    assert (folder / "line.png").read_bytes() == (folder / "same.png").read_bytes()
+    show("line", TABLE.assign(y=1), plot=plots.curves.means)
+    show("line", plot=plots.curves.means, x="x", y="y", log=["x"])
+    assert len(drawn) == 3
+    monkeypatch.setattr(figures, "_code", lambda: "other")
+    show(plot=plots.curves.means)
+    assert len(drawn) == 4, "other code may draw otherwise"
+
+
+def test_a_broken_picture_in_the_cache_is_drawn_again(show, drawn, folder):
+    show(plot=plots.curves.means)
+    picture = (folder / "line.png").read_bytes()
+    (kept,) = paths.pictures().rglob("output.pkl")
+    for content in (b"", kept.read_bytes()[:-100], b"no pickle"):
+        kept.write_bytes(content)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            show(plot=plots.curves.means)
+        assert (folder / "line.png").read_bytes() == picture
+    assert len(drawn) == 4
+
+
+def test_figures_are_drawn_where_none_can_be_kept(show, drawn, folder, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("VAELIB_CACHE", str(tmp_path / "file"))
+    for _ in range(2):
+        show(plot=plots.curves.means)
+    assert (len(drawn), (folder / "line.png").exists()) == (2, True)
 
 
 def test_a_pdf_comes_on_demand(show, folder, monkeypatch):

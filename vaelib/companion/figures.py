@@ -3,15 +3,20 @@
 How they are drawn is in :mod:`vaelib.companion.plots`.
 """
 
+import hashlib
 import importlib
 import json
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import version
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import joblib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -20,6 +25,7 @@ import torch
 from IPython import display
 from matplotlib.figure import Figure
 
+import vaelib
 from vaelib import __version__, paths
 from vaelib.companion.statements import DATA, unpadded
 from vaelib.errors import Invalid, UserError
@@ -101,7 +107,7 @@ def show(
         raise Invalid("name", name, "of letters, digits, '_', '.' and '-', and not 'claims'")
     dotted, kept, made = _dotted(plot), _json(options), _experiments(of)
     csv = table.to_csv(index=False, float_format="%.6g")
-    drawn = _drawn(plot, csv, kept)
+    drawn, half = _drawn(plot, csv, kept)
     note = {
         "caption": caption,
         "setting": said(made.values()),
@@ -116,8 +122,6 @@ def show(
     if name not in shown:
         shown.append(name)
     told = caption.rstrip(".") + (f" ({note['setting']})." if note["setting"] else ".")
-    with PIL.Image.open(BytesIO(drawn["png"])) as picture:
-        half = _compact(picture.convert("RGB").reduce(2))
     display.display(display.Image(half, alt=caption))  # type: ignore[no-untyped-call]
     display.display(display.Markdown(f"**Figure {shown.index(name) + 1}.** {told}"))  # type: ignore[no-untyped-call]
 
@@ -155,7 +159,7 @@ def redraw(profile: str, only: Iterable[str] = ()) -> tuple[list[Path], list[Pat
         said = json.loads(note.read_text(encoding="utf-8"))
         if not (csv := note.with_suffix(".csv")).exists():
             raise UserError(f"redraw: {csv} is not there, and {note.stem} is drawn from it")
-        drawn = _drawn(_plot(said.get("plot", ""), note), csv.read_text(encoding="utf-8"), said["options"])
+        drawn, _ = _drawn(_plot(said.get("plot", ""), note), csv.read_text(encoding="utf-8"), said["options"])
         files = {note.with_suffix(f".{ending}"): content for ending, content in drawn.items()}
         found[all(holds(file, content) for file, content in files.items())].append(note.with_suffix(".png"))
         for file, content in files.items():
@@ -247,16 +251,41 @@ def _plot(name: str, note: Path) -> Callable[..., Figure]:
     return plot
 
 
-def _drawn(plot: Callable[..., Figure], csv: str, options: dict[str, Any]) -> dict[str, bytes]:
-    """The picture of a table, and with ``VAELIB_PDF`` in the environment a pdf, by their endings."""
+def _drawn(plot: Callable[..., Figure], csv: str, options: dict[str, Any]) -> tuple[dict[str, bytes], bytes]:
+    """What :func:`_draw` makes, which it does once for a table, its options and the code as it is."""
+    place = paths.pictures()
+    with suppress(OSError):
+        place.mkdir(parents=True, exist_ok=True)
+    memory = joblib.Memory(place if os.access(place, os.W_OK) else None, verbose=0)
+    found: tuple[dict[str, bytes], bytes] = memory.cache(_draw)(
+        plot, csv, options, bool(os.environ.get("VAELIB_PDF")), _code()
+    )
+    return found
+
+
+@cache
+def _code() -> str:
+    """A digest of all that decides how a table is drawn: the package, and the versions of what it draws with."""
+    files = [*sorted(Path(vaelib.__file__).parent.rglob("*.py")), _STYLE]
+    sources = [file.read_bytes() for file in files]
+    versions = [f"{name} {version(name)}".encode() for name in ("matplotlib", "numpy", "pandas", "pillow", "seaborn")]
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in [*sources, *versions])).hexdigest()
+
+
+def _draw(
+    plot: Callable[..., Figure], csv: str, options: dict[str, Any], pdf: bool, code: str
+) -> tuple[dict[str, bytes], bytes]:
+    """The picture of a table and on demand a pdf, by their endings, and the picture at half its size, to be shown."""
     with plt.style.context(["default", _STYLE]):
         figure = plot(pd.read_csv(StringIO(csv)), **options)
         drawn = {"png": _bytes(figure, "png", {"Software": None}, pil_kwargs={"compress_level": 0})}  # packed below
-        if os.environ.get("VAELIB_PDF"):
+        if pdf:
             drawn["pdf"] = _bytes(figure, "pdf", {"CreationDate": None, "Producer": None, "Creator": None})
         plt.close(figure)  # a notebook would draw it twice more to show it
     with PIL.Image.open(BytesIO(drawn["png"])) as picture:
-        return drawn | {"png": _compact(picture.convert("RGB"))}
+        drawn["png"] = _compact(picture.convert("RGB"))
+    with PIL.Image.open(BytesIO(drawn["png"])) as picture:
+        return drawn, _compact(picture.convert("RGB").reduce(2))
 
 
 def _bytes(figure: Figure, ending: str, metadata: dict[str, None], **options: Any) -> bytes:

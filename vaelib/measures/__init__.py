@@ -54,5 +54,6 @@ from vaelib.measures.reconstruction import (
     reconstruction_error,
     squared_error,
 )
+from vaelib.measures.spectrum import PrincipalVariances
 from vaelib.measures.statistics import at_rate, corrected_difference, paired_interval
 from vaelib.measures.survival import Relapse, predict
