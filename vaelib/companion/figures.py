@@ -21,6 +21,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import PIL.Image
+import PIL.ImageChops
 import torch
 from IPython import display
 from matplotlib.figure import Figure
@@ -302,7 +303,7 @@ def _compact(picture: PIL.Image.Image) -> bytes:
         few = picture.quantize(palette=greys, dither=plain)
     else:
         few = picture.quantize(256, method=PIL.Image.Quantize.MAXCOVERAGE, dither=plain)
-    off = np.abs(np.asarray(picture, dtype=int) - np.asarray(few.convert("RGB"), dtype=int)).max()
+    off = np.asarray(PIL.ImageChops.difference(picture, few.convert("RGB"))).max()
     kept = few if off <= _UNSEEN else picture
     kept.save(buffer := BytesIO(), format="png", optimize=True)
     return buffer.getvalue()
