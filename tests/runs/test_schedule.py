@@ -265,3 +265,13 @@ def test_ctrl_c_waits_until_a_process_is_started_though_another_thread_hears_it(
     assert reached == ["the end"]
     ends.set()
     other.join()
+
+
+def test_what_is_only_to_be_observed_is_not_thought_to_be_trained(runs, store, monkeypatch):
+    """Its time was that of training it, so that the time left was hours too long."""
+    train([Job(job.experiment, ()) for job in runs], store=store, device="cpu", workers=1)
+    thought, progress = [], schedule.Progress
+    monkeypatch.setattr(schedule, "_LEAST", 1e-9)
+    monkeypatch.setattr(schedule, "Progress", lambda *given: thought.append(given[1]) or progress(*given))
+    train([Job(job.experiment, (Samples(2),)) for job in runs], store=store, device="cpu", workers=1)
+    assert [*thought[0].values()] == [1e-9, 1e-9]

@@ -31,6 +31,7 @@ from vaelib.runs.store import Busy, Store
 from vaelib.training import NonFiniteLoss
 
 _STACK = 64  # members of one vectorised step; more only lengthens the step
+_LEAST = 1.0  # seconds that a job is thought to take, whatever there is to do
 _GO_ON = "what was finished is stored, and the same command goes on from there"
 
 
@@ -129,7 +130,7 @@ def _trained(
 ) -> None:
     """Do jobs whose data are here; raises as :func:`train`."""
     store, until, threads = Store(options.store), options.until, options.threads
-    seconds = _checked(list(reasons), options)
+    seconds = _checked(reasons, options)
     groups = [[job] for job in reasons] if devices == ["cpu"] else _stacks(list(reasons), store)
     count = workers or (joblib.cpu_count() // threads or 1 if devices == ["cpu"] else len(devices))
     rest = Rest()
@@ -191,16 +192,14 @@ def estimated(jobs: Sequence[Job], store: Store) -> dict[Experiment, Cost]:
     reasons, pace = _reasons(jobs, options), Pace(store, options.device)
     costs = {}
     for job in sorted(jobs, key=lambda job: job.experiment.data):
-        e, entry = job.experiment, store.get(job.experiment.key)
+        e = job.experiment
         if job not in reasons:
             costs[e] = Cost(True)
         elif not datasets.present(e.data):
             costs[e] = Cost(False, math.nan, math.nan)
         else:
             data = execution.dataset(e.data, options.fingerprints[e.data])
-            there = entry if reasons[job] == "to be observed" else None
-            train = there is None or not execution.observable(job, there)
-            observers = [o for o in job.observers if there is None or o.key not in there.observed]
+            train, observers = _left(job, reasons[job], store)
             seconds = pace.seconds(e, data, observers, train=train, calibrate=True)
             costs[e] = Cost(False, len(data.train) * e.epochs * train, seconds)
     return costs
@@ -233,16 +232,26 @@ def _reasons(jobs: Sequence[Job], options: Options) -> dict[Job, str]:
     return {job: why for job in jobs if (why := options.why(job, store.get(job.experiment.key)))}
 
 
-def _checked(jobs: list[Job], options: Options) -> dict[Job, float]:
+def _left(job: Job, why: str, store: Store) -> tuple[bool, list[Observer]]:
+    """What of a job has to be done: whether it is to be trained, and what is to be observed."""
+    there = store.get(job.experiment.key) if why == "to be observed" else None
+    if there is None:
+        return True, list(job.observers)
+    return not execution.observable(job, there), [o for o in job.observers if o.key not in there.observed]
+
+
+def _checked(reasons: dict[Job, str], options: Options) -> dict[Job, float]:
     """How many seconds each of these jobs may take, in their order; their data are refused where they do not fit."""
-    pace, seconds = Pace(Store(options.store), options.device), dict.fromkeys(jobs, 0.0)
-    for name in sorted({job.experiment.data for job in jobs}):
+    store, seconds = Store(options.store), dict.fromkeys(reasons, 0.0)
+    pace = Pace(store, options.device)
+    for name in sorted({job.experiment.data for job in reasons}):
         data = execution.dataset(name, options.fingerprints[name])
-        for job in (job for job in jobs if job.experiment.data == name):
+        for job in (job for job in reasons if job.experiment.data == name):
             job.experiment.check(data)
             for observer in job.observers:
                 observer.check(job.experiment.latent, data)
-            seconds[job] = pace.seconds(job.experiment, data, job.observers)
+            train, observers = _left(job, reasons[job], store)
+            seconds[job] = max(pace.seconds(job.experiment, data, observers, train=train), _LEAST)
     return seconds
 
 
