@@ -109,6 +109,7 @@ FULL = [
     ms.GradientNoise((ob.Score(), ob.Hybrid(draws=3)), 8, 5, at="every"),
     ms.LossNoise((ob.Score(), ob.Hybrid(draws=3)), 8, 5, at="every"),
     ms.PixelDistortion(at="every"),
+    ms.PrincipalVariances(3, at="every"),
     RELAXED,
     ob.Information((3, 7), 0.1, "aggregate"),
     Adam(1e-3, 1e-4, 1e-5),

@@ -183,6 +183,7 @@ IMAGE_OBSERVERS = (
     measures.GradientNoise((Bound(), Hybrid(draws=2)), samples=4, repeats=2),
     measures.LossNoise((Bound(), Hybrid(draws=2)), samples=4, repeats=2),
     measures.PixelDistortion(),
+    measures.PrincipalVariances(3),
     measures.AnnealedEvidence(3, 4, 2, 1),
     measures.RateBounds(draws=5),
     measures.RateParts(draws=5, epochs=2),
