@@ -79,7 +79,7 @@ class Options:
             return "code schema changed"
         if self.fingerprints[job.experiment.data] not in (None, entry.provenance.get("files")):
             return "data changed"
-        return None if {o.key for o in job.observers} <= entry.observed else "to be observed"
+        return "to be observed" if missing(job, entry) else None
 
 
 @dataclass
@@ -194,18 +194,21 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
+def missing(job: Job, entry: Entry) -> list[Observer]:
+    """The observers of a job that did not see its stored run."""
+    return [o for o in job.observers if o.key not in entry.observed]
+
+
 def observable(job: Job, entry: Entry) -> bool:
     """Whether what is missing of a stored run can be seen from its weights."""
-    last, missing = job.experiment.epochs, [o for o in job.observers if o.key not in entry.observed]
-    return entry.has_weights and all(o.at in ("end", (last,)) for o in missing)
+    return entry.has_weights and all(o.at in ("end", (job.experiment.epochs,)) for o in missing(job, entry))
 
 
 def _observe_stored(job: Job, entry: Entry, store: Store, options: Options) -> None:
     run = _Run(job, entry, options)
     trainee = trained(entry, options.device)
-    for observer in job.observers:
-        if observer.key not in entry.observed:
-            run.observe(observer, trainee, job.experiment.epochs)
+    for observer in missing(job, entry):
+        run.observe(observer, trainee, job.experiment.epochs)
     store.add(entry, run.seen)
 
 

@@ -237,7 +237,7 @@ def _left(job: Job, why: str, store: Store) -> tuple[bool, list[Observer]]:
     there = store.get(job.experiment.key) if why == "to be observed" else None
     if there is None:
         return True, list(job.observers)
-    return not execution.observable(job, there), [o for o in job.observers if o.key not in there.observed]
+    return not execution.observable(job, there), execution.missing(job, there)
 
 
 def _checked(reasons: dict[Job, str], options: Options) -> dict[Job, float]:
