@@ -142,10 +142,11 @@ class FewChannelTranspose2d(Transposed2d):
     def forward(self, images: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Map ``(n, c, h, w)`` to ``(n, out, s h, s w)`` for stride s."""
         height, width = images.shape[-2:]
-        columns = torch.einsum("nchw,ck->nkhw", images, self.weight.flatten(1))
+        taps = self.weight.flatten(1).t().expand(len(images), -1, -1)
+        columns = torch.bmm(taps, images.flatten(2))  # each tap's plane in one piece, as it is added up
         size = (height * self.stride[0], width * self.stride[1])
         window: dict[str, Any] = {"padding": self.padding, "stride": self.stride}
-        summed: Any = nn.functional.fold(columns.flatten(2), size, self.kernel_size, **window)
+        summed: Any = nn.functional.fold(columns, size, self.kernel_size, **window)
         return self._biased(summed)
 
 

@@ -1,28 +1,44 @@
 """Compiled programs, for runs long enough to pay for their compilation: a loss with its gradient, and a body alone."""
 
 import warnings
-from collections.abc import Callable, Collection, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 from torch.func import functional_call
+from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from vaelib.divergences import Noise
 from vaelib.models import VAE
 from vaelib.objectives import Terms, Trainee
+from vaelib.training.folding import PLANES
 
 Built = TypeVar("Built")
 
-BACKEND: dict[str, Any] = {"options": {"cpp_wrapper": True, "compile_threads": 1}}
-"""How: one file of C++ for a whole program, compiled in this process, as a worker is not to start others."""
+
+def backend(graph: GraphModule, tensors: list[Any]) -> Callable[..., Any]:
+    """What a graph is compiled by: to one file of C++, in this process, as a worker is not to start others."""
+    from torch import _inductor as inductor  # here, as it takes a second
+
+    built: Callable[..., Any] = inductor.compile(graph, tensors, options={"cpp_wrapper": True, "compile_threads": 1})
+    return built
 
 
-def _compiled(function: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
-    """A function of tensors, compiled for arguments like these; traced apart, as Dynamo counts the versions of one."""
-    traced = make_fx(function, tracing_mode="fake")(*arguments)
-    return torch.compile(traced, fullgraph=True, dynamic=False, **BACKEND)
+def _compiled(function: Callable[..., tuple[Tensor | None, ...]], *tensors: Tensor) -> Callable[..., Any]:
+    """A function of tensors that gives a tuple of tensors, compiled for tensors like these.
+
+    It is traced without Dynamo, which would look at each of the tensors again before each step.
+    """
+    checks = Distribution._validate_args
+    Distribution.set_default_validate_args(False)  # what is traced has no values that could be checked
+    try:
+        graph = make_fx(function, tracing_mode="fake", decomposition_table=PLANES)(*tensors)
+    finally:
+        Distribution.set_default_validate_args(checks)
+    return backend(graph, list(tensors))
 
 
 def _attempt(build: Callable[[], Built]) -> Built | None:
@@ -61,32 +77,34 @@ class Program:
         parameters, buffers = dict(trainee.named_parameters()), dict(trainee.named_buffers())
         self._trained = [p for p in parameters.values() if p.requires_grad]
         self._tensors = [t.detach() for t in (*parameters.values(), *buffers.values())]
+        self._noise, self._terms = tuple(noise), tuple[str, ...]()
 
-        def gradient(
-            tensors: Sequence[Tensor], x: Tensor, noise: Noise, progress: Tensor
-        ) -> tuple[Terms, list[Tensor]]:
-            own = dict(zip((*parameters, *buffers), tensors))
+        def gradient(x: Tensor, progress: Tensor, *tensors: Tensor) -> tuple[Tensor | None, ...]:
+            drawn, own = dict(zip(self._noise, tensors)), dict(zip((*parameters, *buffers), tensors[len(noise) :]))
             own |= {n: own[n].detach().requires_grad_() for n, p in parameters.items() if p.requires_grad}
-            terms: Terms = functional_call(trainee, own, (x, noise, progress, phase))
+            terms: Terms = functional_call(trainee, own, (x, drawn, progress, phase))
+            self._terms = tuple(terms)
             leaves = [own[n] for n, p in parameters.items() if p.requires_grad]
             gradients = torch.autograd.grad(terms["loss"].mean(-1).sum(), leaves, allow_unused=True)
-            return {name: term.detach() for name, term in terms.items()}, list(gradients)
+            return (*(term.detach() for term in terms.values()), *gradients)
 
-        self._call = _compiled(gradient, self._tensors, x, noise, progress)
+        self._call = _compiled(gradient, *self._arguments(x, noise, progress))
         before = [t.clone() for t in self._tensors]
         with torch.no_grad():
-            self._call(self._tensors, x, noise, progress)  # compiles it
+            self._call(*self._arguments(x, noise, progress))  # what cannot be built fails here at the latest
             for tensor, value in zip(self._tensors, before):  # a batch normalisation has counted this batch
                 tensor.copy_(value)
+
+    def _arguments(self, x: Tensor, noise: Noise, progress: Tensor) -> list[Tensor]:
+        return [x, progress, *(noise[name] for name in self._noise), *self._tensors]
 
     def __call__(self, x: Tensor, noise: Noise, progress: Tensor) -> Terms:
         """The terms of a batch ``(n,)``; the parameters get their gradients."""
         with torch.no_grad():
-            terms, gradients = self._call(self._tensors, x, noise, progress)
-        for parameter, gradient in zip(self._trained, gradients):
+            found = self._call(*self._arguments(x, noise, progress))
+        for parameter, gradient in zip(self._trained, found[len(self._terms) :]):
             parameter.grad = gradient
-        found: Terms = terms
-        return found
+        return dict(zip(self._terms, found))
 
 
 def program(trainee: Trainee, phase: str, x: Tensor, noise: Noise, progress: Tensor) -> Program | None:
@@ -109,7 +127,7 @@ class CompiledBody(nn.Module):
         super().__init__()
         self.body, self.sizes = body, set(sizes)
         self._tensors = {name: t.detach() for name, t in (*body.named_parameters(), *body.named_buffers())}
-        self._programs: dict[int, Callable[..., Tensor] | None] = {}
+        self._programs: dict[int, Callable[..., Any] | None] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         """What the body makes of a batch."""
@@ -118,16 +136,16 @@ class CompiledBody(nn.Module):
             if size not in self._programs:
                 self._programs[size] = _attempt(lambda: self._program(x))
             if (call := self._programs[size]) is not None:
-                return call(self._tensors, x)
-        outputs: Tensor = self.body(x)
-        return outputs
+                (outputs,) = call(x, *self._tensors.values())
+                return cast(Tensor, outputs)
+        return cast(Tensor, self.body(x))
 
-    def _program(self, x: Tensor) -> Callable[..., Tensor]:
-        def outputs(tensors: dict[str, Tensor], x: Tensor) -> Any:
-            return functional_call(self.body, tensors, (x,))
+    def _program(self, x: Tensor) -> Callable[..., Any]:
+        def outputs(x: Tensor, *tensors: Tensor) -> tuple[Tensor]:
+            return (functional_call(self.body, dict(zip(self._tensors, tensors)), (x,)),)
 
-        call = _compiled(outputs, self._tensors, x)
-        call(self._tensors, x)  # compiles it
+        call = _compiled(outputs, x, *self._tensors.values())
+        call(x, *self._tensors.values())  # what cannot be built fails here at the latest
         return call
 
 
