@@ -22,12 +22,12 @@ from vaelib import (
     GeometricJS,
     Latent,
     LatentModule,
+    LearnedRegulariserModule,
     Network,
     Objective,
     ObjectiveModule,
     Observer,
     Regulariser,
-    RegulariserModule,
     Study,
     reverse_kl,
     trained,
@@ -134,9 +134,7 @@ class Centred(Regulariser):
         return CentredModule(self, body)
 
 
-class CentredModule(RegulariserModule):
-    learns = True
-
+class CentredModule(LearnedRegulariserModule):
     def __init__(self, part, body):
         super().__init__(part)
         self.body = body

@@ -24,8 +24,9 @@ _ROOMS = {
         "SharedGaussianLikelihood VAE XVAE ppca"
     ),
     "objectives": (
-        "Adversary Bound Covariance Estimator Geco Hybrid Information LearnedTotalCorrelation LeaveOneOut Objective "
-        "ObjectiveModule Regulariser RegulariserModule SampledRate Score TotalCorrelation VarianceLoss"
+        "Adversary Bound Covariance Estimator Geco Hybrid Information LearnedRegulariserModule LearnedTotalCorrelation "
+        "LeaveOneOut Objective ObjectiveModule Regulariser RegulariserModule SampledRate Score TotalCorrelation "
+        "VarianceLoss"
     ),
     "training": "Adam",
     "measures": "Observed Observer",

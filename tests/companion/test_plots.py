@@ -179,17 +179,19 @@ def test_rows_of_images_have_their_names_beside_them():
     figure = pictures.rows(table, panels="noise", labels={"1": "s = 1"}, across=2)
     assert [ax.get_title("left") for ax in figure.axes] == ["s = 1", "3"]
     drawn = figure.axes[0].get_images()[0].get_array()
-    assert drawn.shape == (8, 12)
-    assert (drawn[:4] == 255).all()
-    assert (drawn[4:] == 0).all()
+    assert drawn.shape == (9, 14)
+    assert (drawn[:5] == 255).all(), "a row of white, and what is between it and the next"
+    black = drawn[5:, [k for k in range(14) if k not in (4, 9)]]
+    assert (black == 0).all()
+    assert (drawn[:, [4, 9]] == 255).all(), "images lie one white pixel apart"
     texts = [(text.get_text(), text.get_position()[1]) for text in figure.axes[0].texts]
-    assert texts == [("KL(q‖p)", 2), ("floats", 6)]
+    assert texts == [("KL(q‖p)", 2.25), ("floats", 6.75)]
 
 
 def test_a_grid_is_filled_with_white():
     table = pictures.table({"digits": torch.zeros(5, 3, 4, 6, dtype=torch.uint8)})
     (ax,) = pictures.squares(table, columns=3).axes
     shown = ax.get_images()[0].get_array()
-    assert shown.shape == (8, 18, 3)
-    assert (shown[:4] == 0).all()
-    assert (shown[4:, 12:] == 255).all(), "an empty place is white"
+    assert shown.shape == (9, 20, 3)
+    assert (shown[:4, :6] == 0).all()
+    assert (shown[5:, 14:] == 255).all(), "an empty place is white"

@@ -19,5 +19,11 @@ from vaelib.objectives.factor import LearnedTotalCorrelation
 from vaelib.objectives.geco import Geco, GecoModule
 from vaelib.objectives.information import Information, InformationModule
 from vaelib.objectives.pathwise import Pathwise, PathwiseModule
-from vaelib.objectives.regularisers import Codes, Regulariser, RegulariserModule, outputs_of
+from vaelib.objectives.regularisers import (
+    Codes,
+    LearnedRegulariserModule,
+    Regulariser,
+    RegulariserModule,
+    outputs_of,
+)
 from vaelib.objectives.total_correlation import TotalCorrelation, total_correlation

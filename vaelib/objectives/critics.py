@@ -1,14 +1,13 @@
 """What the regularisers share that learn to tell codes from others."""
 
 from abc import abstractmethod
-from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from vaelib.models.networks import MLP, Units, initialise
 from vaelib.objectives.base import Site
-from vaelib.objectives.regularisers import Codes, Regulariser, RegulariserModule, outputs_of
+from vaelib.objectives.regularisers import Codes, LearnedRegulariserModule, Regulariser, outputs_of
 from vaelib.parts import NotNegative
 
 
@@ -33,7 +32,7 @@ class Critic(Regulariser):
         return network
 
 
-class CriticModule(RegulariserModule):
+class CriticModule(LearnedRegulariserModule):
     r"""A discriminator D between codes from q(z) and others from r(z), whose logit estimates :math:`\log q(z) / r(z)`.
 
     In its own phase it minimises :math:`-E_q[\log D] - E_r[\log(1 - D)]`, whose minimum is where the logit is that
@@ -46,8 +45,6 @@ class CriticModule(RegulariserModule):
     network
         From codes ``(m, code)`` to logits ``(m, 1)``.
     """
-
-    learns: ClassVar[bool] = True
 
     def __init__(self, part: Critic, network: nn.Module):
         super().__init__(part)

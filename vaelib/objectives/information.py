@@ -11,7 +11,7 @@ from torch.distributions import Distribution, Normal
 from vaelib.errors import Invalid
 from vaelib.models.latents import Category, Gaussian, Latent
 from vaelib.objectives.base import Site
-from vaelib.objectives.regularisers import Codes, RegulariserModule, outputs_of
+from vaelib.objectives.regularisers import Codes, LearnedRegulariserModule, outputs_of
 from vaelib.parts import Index, NotNegative, Part
 
 Entropy = Literal["prior", "aggregate"]
@@ -76,7 +76,7 @@ class Information(Part):
         return InformationModule(self, site.body(outputs, "information"), places)
 
 
-class InformationModule(RegulariserModule):
+class InformationModule(LearnedRegulariserModule):
     r"""The variational bound of the mutual information between a part of the code and the decoder's output.
 
     .. math:: E_{z \sim q(z|x),\, x' = \mathrm{decoder}(z)}[\log Q(\hat z|x')] + H(\hat z) \le I(\hat z; x')
@@ -95,7 +95,6 @@ class InformationModule(RegulariserModule):
         Which numbers of the code the part is.
     """
 
-    learns: ClassVar[bool] = True
     sign: ClassVar[int] = -1
 
     def __init__(self, part: Information, network: nn.Module, places: list[int]):

@@ -14,7 +14,7 @@ from vaelib.models.latents import Latent
 from vaelib.models.vae import VAE, distortion_of
 from vaelib.objectives.base import Objective, ObjectiveModule, Site, Terms
 from vaelib.objectives.information import Information
-from vaelib.objectives.regularisers import Codes, Regulariser, RegulariserModule
+from vaelib.objectives.regularisers import Codes, LearnedRegulariserModule, Regulariser, RegulariserModule
 
 
 def _one_of_a_kind(regularisers: tuple[Regulariser, ...]) -> tuple[Regulariser, ...]:
@@ -71,12 +71,16 @@ class PathwiseModule(ObjectiveModule):
         self.divergence: DivergenceModule = part.divergence.build()
         for name, regulariser in part.terms.items():
             self.add_module(name, regulariser.build(site))
-        self.phases = (*(name for name, r in self.regularisers.items() if r.learns), "model")
+        self.phases = (*self._learned, "model")
 
     @property
     def regularisers(self) -> dict[str, RegulariserModule]:
         """By the names of their terms."""
         return {name: m for name, m in self.named_children() if isinstance(m, RegulariserModule)}
+
+    @property
+    def _learned(self) -> dict[str, LearnedRegulariserModule]:
+        return {name: m for name, m in self.regularisers.items() if isinstance(m, LearnedRegulariserModule)}
 
     def more_noise(self, vae: VAE, n: int, generator: torch.Generator) -> Noise:
         """The divergence's and the regularisers'."""
@@ -97,7 +101,7 @@ class PathwiseModule(ObjectiveModule):
             z = vae.latent.sample(posterior, noise["posterior"].transpose(0, 1), progress)  # (draws, n, code)
         codes = Codes(vae, posterior, z, noise, progress, learning)
         if learning:
-            return {"loss": self.regularisers[phase].learn(codes)}
+            return {"loss": self._learned[phase].learn(codes)}
         distortion, prior = distortion_of(codes.likelihood, x, self.draws).mean(0), vae.prior
         divergence = self.divergence(posterior, prior, z.flatten(0, 1), vae.latent, noise, progress)
         terms = {"distortion": distortion, "rate": reverse_kl(posterior, prior), "divergence": divergence}

@@ -89,14 +89,8 @@ class Regulariser(Family):
 
 
 class RegulariserModule(Built, ABC):
-    """The contract of a regulariser in training.
+    """The contract of a regulariser in training."""
 
-    One that has networks of its own sets :attr:`learns`. They are trained in a phase of their own, named as the
-    regulariser is, before the model's in each step: there :meth:`learn` is what is minimised, and no gradient reaches
-    the model. In the model's phase :meth:`value` must keep the gradient from these networks; :func:`outputs_of` does.
-    """
-
-    learns: ClassVar[bool] = False
     sign: ClassVar[int] = 1
     """1 for what is to be small, -1 for what is to be large."""
     weight: Tensor
@@ -109,9 +103,18 @@ class RegulariserModule(Built, ABC):
     def value(self, codes: Codes) -> Tensor:
         """What is measured, shape ``(n,)`` or ``()``, in nats: the term of the history that bears its name."""
 
+
+class LearnedRegulariserModule(RegulariserModule):
+    """The contract of a regulariser that has networks of its own.
+
+    They are trained in a phase of their own, named as the regulariser is, before the model's in each step: there
+    :meth:`learn` is what is minimised, and no gradient reaches the model. In the model's phase :meth:`value` must keep
+    the gradient from these networks; :func:`outputs_of` does.
+    """
+
+    @abstractmethod
     def learn(self, codes: Codes) -> Tensor:
         """The loss of its own networks, one number a code or a sample."""
-        raise NotImplementedError
 
 
 def outputs_of(network: nn.Module, inputs: Tensor, *, frozen: bool) -> Tensor:

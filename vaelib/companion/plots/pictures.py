@@ -158,11 +158,18 @@ def squares(
 
 
 def _block(images: Sequence[str], columns: int) -> NDArray[np.uint8]:
-    """Images beside and below each other; an empty place is white."""
-    found = [decode(image) for image in images]
+    """Images beside and below each other, one white pixel apart; an empty place is white."""
+    found = [_framed(decode(image)) for image in images]
     empty = np.full_like(found[0], 255)
     lines: Iterable[list[NDArray[np.uint8]]] = (found[k : k + columns] for k in range(0, len(found), columns))
-    return np.vstack([np.hstack([*line, *[empty] * (columns - len(line))]) for line in lines])
+    block = np.vstack([np.hstack([*line, *[empty] * (columns - len(line))]) for line in lines])
+    return block[:-1, :-1]
+
+
+def _framed(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """An image with one more white pixel at the right and below."""
+    edges = [(0, 1), (0, 1), *[(0, 0)] * (image.ndim - 2)]
+    return np.pad(image, edges, constant_values=255)
 
 
 def _draw(ax: Axes, block: NDArray[np.uint8]) -> None:

@@ -8,6 +8,7 @@ from itertools import cycle
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from vaelib.companion.plots import style
 
@@ -68,8 +69,16 @@ def frontier(
     line = {"color": "black", "marker": "o", "markersize": 4, "elinewidth": 1}
     ax.errorbar(mean[x], mean[y], xerr=sd[x], yerr=sd[y], label=named, **line)
     for weight, point in mean.iterrows():  # where a point is out of the picture, so is its weight
-        beside = {"xytext": (6, 5) if above else (-5, -9), "ha": "left" if above else "right", "fontsize": 8}
-        ax.annotate(word.replace("{}", style.text(weight)), (point[x], point[y]), textcoords="offset points", **beside)
+        ax.annotate(
+            word.replace("{}", style.text(weight)),
+            (point[x], point[y]),
+            xytext=(6, 5) if above else (-5, -9),
+            textcoords="offset points",
+            ha="left" if above else "right",
+            fontsize=8,
+            zorder=4,  # above all points
+            path_effects=[withStroke(linewidth=2, foreground="white")],
+        )
     markers = cycle(_MARKERS)
     for method, look in style.looks(table.loc[~inside, by], labels).items():
         runs = table[table[by] == method][[x, y]]
