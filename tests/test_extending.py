@@ -34,7 +34,7 @@ from vaelib import (
 )
 from vaelib.divergences.families import Geometry, register_geometry
 from vaelib.measures.base import posterior
-from vaelib.models.networks import initialise
+from vaelib.models.layers import initialise
 from vaelib.models.vae import distortion_of
 from vaelib.objectives import outputs_of
 from vaelib.parts import Count, NotNegative, Positive, Share

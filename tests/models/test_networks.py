@@ -4,7 +4,7 @@ from torch import nn
 
 from vaelib.errors import Invalid
 from vaelib.models import CNC, MLP, XVAE, Body, Burgess, Dropout, NormalisedConvolutions, initialise
-from vaelib.models.networks import FewChannelTranspose2d, Transposed2d
+from vaelib.models.layers import FewChannelTranspose2d, Transposed2d
 
 FGVAE = MLP((512, 256, 128), batch_norm=True)
 NETWORKS = {

@@ -11,6 +11,7 @@ from vaelib.models.latents import (
     Point,
     Relaxation,
 )
+from vaelib.models.layers import Body, Dropout, initialise
 from vaelib.models.likelihoods import (
     BalancedLikelihood,
     BernoulliLikelihood,
@@ -19,6 +20,6 @@ from vaelib.models.likelihoods import (
     ScaledGaussianLikelihood,
     SharedGaussianLikelihood,
 )
-from vaelib.models.networks import CNC, MLP, XVAE, Body, Burgess, Dropout, Network, NormalisedConvolutions, initialise
+from vaelib.models.networks import CNC, MLP, XVAE, Burgess, Network, NormalisedConvolutions
 from vaelib.models.ppca import Equilibrium, equilibrium, ppca, principal_variances
 from vaelib.models.vae import VAE, distortion_of, pixels

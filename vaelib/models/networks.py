@@ -7,24 +7,32 @@ is the business of :mod:`vaelib.models.latents` and :mod:`vaelib.models.likeliho
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
-import torch
 from pydantic import BeforeValidator, Field
-from torch import Tensor, nn
-from torch.nn.utils import skip_init
+from torch import nn
 
-from vaelib.divergences import Noise
 from vaelib.errors import Invalid
+from vaelib.models.layers import (
+    ACTIVATIONS,
+    Activation,
+    Body,
+    Branches,
+    Dropout,
+    between,
+    down,
+    last_up,
+    linear,
+    normalised,
+    up,
+)
 from vaelib.parts import Count, Family
 
 Shape = tuple[int, ...]
 Sizes = Sequence[int]
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "elu": nn.ELU, "silu": nn.SiLU}
-Activation = Literal["relu", "tanh", "elu", "silu"]
 Units = Annotated[tuple[Count, ...], Field(min_length=1), BeforeValidator(lambda v: (v,) if isinstance(v, int) else v)]
 """One or more whole numbers; a single one may stand for itself."""
 
@@ -57,126 +65,6 @@ class Network(Family):
         return Invalid("network", self.kind, f"one that takes samples of shape {tuple(shape)}; this one takes {what}")
 
 
-class Dropout(nn.Module):
-    """Dropout whose random numbers are handed in.
-
-    Parameters
-    ----------
-    width
-        How many numbers a sample has where it stands.
-    share
-        Of them that is set to zero in training, the others growing to make up for it.
-    """
-
-    def __init__(self, width: int, share: float):
-        super().__init__()
-        self.width, self.share = width, share
-
-    def noise(self, n: int, generator: torch.Generator) -> Tensor:
-        """Uniform numbers ``(n, width)``."""
-        return torch.rand(n, self.width, generator=generator, device=generator.device)
-
-    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
-        """Set those of ``(n, width)`` to zero whose random number is below the share."""
-        return x * (noise >= self.share) / (1 - self.share)
-
-
-class Body(nn.Sequential):
-    """Layers one after the other; those that are random in training get their numbers from the caller."""
-
-    def noise(self, n: int, generator: torch.Generator) -> Noise:
-        """Random numbers that n samples need, by layer, each of length n along its first axis."""
-        return {name: layer.noise(n, generator) for name, layer in self._random()}
-
-    def forward(self, x: Tensor, noise: Noise | None = None) -> Tensor:
-        """Map a batch; in training with the numbers of :meth:`noise`."""
-        random = dict(self._random())
-        for name, layer in self.named_children():
-            if name in random:
-                if noise is None:
-                    raise TypeError(f"noise: layer {name} is random in training, and nothing was handed in")
-                x = layer(x, noise[name])
-            elif not isinstance(layer, Dropout):
-                x = layer(x)
-        return x
-
-    def _random(self) -> list[tuple[str, Dropout]]:
-        return [(n, layer) for n, layer in self.named_children() if isinstance(layer, Dropout) and self.training]
-
-
-class Transposed2d(nn.ConvTranspose2d):
-    """A transposed convolution whose bias is added apart: oneDNN takes longer over a bias than two sums take.
-
-    The same parameters and the same function as :class:`torch.nn.ConvTranspose2d`, without an output padding.
-    """
-
-    def forward(self, images: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """Map ``(n, c, h, w)`` to ``(n, out, s h, s w)`` for stride s and a kernel that fits."""
-        window: dict[str, Any] = {"stride": self.stride, "padding": self.padding}
-        return self._biased(nn.functional.conv_transpose2d(images, self.weight, **window))
-
-    def _biased(self, images: Tensor) -> Tensor:
-        biased: Tensor = images + self.bias[:, None, None]  # type: ignore[index]  # it always has one
-        return biased
-
-
-class FewChannelTranspose2d(Transposed2d):
-    """A transposed convolution for one to four output channels: one matrix product, then overlapping sums.
-
-    The same parameters and the same function as :class:`torch.nn.ConvTranspose2d`, whose CPU kernel is tuned for
-    many output channels; the last layer of a decoder has one or three. Measured in ``benchmarks/``.
-
-    Parameters
-    ----------
-    inputs, outputs
-        Numbers of channels.
-    stride, padding
-        By so much an image grows, and so much is cut off at its edges; the kernel is what fits: stride + 2 padding.
-    device
-        Where the weights lie.
-    """
-
-    def __init__(self, inputs: int, outputs: int, stride: int, padding: int, device: str | torch.device | None = None):
-        super().__init__(inputs, outputs, stride + 2 * padding, stride=stride, padding=padding, device=device)
-
-    def forward(self, images: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """Map ``(n, c, h, w)`` to ``(n, out, s h, s w)`` for stride s."""
-        height, width = images.shape[-2:]
-        taps = self.weight.flatten(1).t().expand(len(images), -1, -1)
-        columns = torch.bmm(taps, images.flatten(2))  # each tap's plane in one piece, as it is added up
-        size = (height * self.stride[0], width * self.stride[1])
-        window: dict[str, Any] = {"padding": self.padding, "stride": self.stride}
-        summed: Any = nn.functional.fold(columns, size, self.kernel_size, **window)
-        return self._biased(summed)
-
-
-def _layer(kind: type[nn.Module], *sizes: int, **options: int) -> nn.Module:
-    """A layer whose weights are still to be drawn: no generator is touched."""
-    layer: nn.Module = skip_init(kind, *sizes, **options)
-    return layer
-
-
-def _linear(inputs: int, outputs: int) -> nn.Module:
-    return _layer(nn.Linear, inputs, outputs)
-
-
-def _down(inputs: int, outputs: int) -> nn.Module:
-    return _layer(nn.Conv2d, inputs, outputs, kernel_size=4, stride=2, padding=1)
-
-
-def _up(inputs: int, outputs: int) -> nn.Module:
-    return _layer(Transposed2d, inputs, outputs, kernel_size=4, stride=2, padding=1)
-
-
-def _last_up(inputs: int, outputs: int) -> nn.Module:
-    return _layer(FewChannelTranspose2d, inputs, outputs, stride=2, padding=1)
-
-
-def _between(layers: Iterable[nn.Module], activation: str) -> list[nn.Module]:
-    """The layers with an activation between each two."""
-    return [module for layer in layers for module in (layer, ACTIVATIONS[activation]())][:-1]
-
-
 class Burgess(Network):
     """The convolutional bodies of Burgess et al. (2018) as in table 2 of the α-VAE paper.
 
@@ -207,17 +95,17 @@ class Burgess(Network):
     def encoder(self, shape: Shape, outputs: int, sizes: Sizes = ()) -> nn.Module:
         """The encoder."""
         channels = [shape[0], *[self.filters] * self._depth(shape)]
-        convolutions = _between([_down(a, b) for a, b in pairwise(channels)], self.activation)
+        convolutions = between([down(a, b) for a, b in pairwise(channels)], self.activation)
         units = (16 * self.filters, self.units, self.units, outputs)
-        dense = _between([_linear(a, b) for a, b in pairwise(units)], self.activation)
+        dense = between([linear(a, b) for a, b in pairwise(units)], self.activation)
         return Body(*convolutions, ACTIVATIONS[self.activation](), nn.Flatten(), *dense)
 
     def decoder(self, shape: Shape, code: int, sizes: Sizes = ()) -> nn.Module:
         """The decoder."""
         units = (code, self.units, self.units, 16 * self.filters)
-        dense = _between([_linear(a, b) for a, b in pairwise(units)], self.activation)
-        up = [_up(self.filters, self.filters) for _ in range(self._depth(shape) - 1)]
-        convolutions = _between([*up, _last_up(self.filters, shape[0])], self.activation)
+        dense = between([linear(a, b) for a, b in pairwise(units)], self.activation)
+        growing = [up(self.filters, self.filters) for _ in range(self._depth(shape) - 1)]
+        convolutions = between([*growing, last_up(self.filters, shape[0])], self.activation)
         return Body(*dense, ACTIVATIONS[self.activation](), nn.Unflatten(1, (self.filters, 4, 4)), *convolutions)
 
     @staticmethod
@@ -232,10 +120,6 @@ class _Normalised(Network):
         """Refuse a batch of one sample."""
         if batch < 2:
             raise Invalid("batch_size", batch, "one whose last batch has two samples or more, to be normalised")
-
-
-def _normalised(layer: nn.Module, norm: nn.Module, activation: str = "relu") -> list[nn.Module]:
-    return [layer, norm, ACTIVATIONS[activation]()]
 
 
 class MLP(_Normalised):
@@ -269,18 +153,18 @@ class MLP(_Normalised):
     def encoder(self, shape: Shape, outputs: int, sizes: Sizes = ()) -> nn.Module:
         """The encoder."""
         hidden = self._hidden((math.prod(shape), *self.units))
-        return Body(nn.Flatten(), *hidden, _linear(self.units[-1], outputs))
+        return Body(nn.Flatten(), *hidden, linear(self.units[-1], outputs))
 
     def decoder(self, shape: Shape, code: int, sizes: Sizes = ()) -> nn.Module:
         """The decoder."""
         hidden = self._hidden((code, *self.units[::-1]))
-        return Body(*hidden, _linear(self.units[0], math.prod(shape)), nn.Unflatten(1, tuple(shape)))
+        return Body(*hidden, linear(self.units[0], math.prod(shape)), nn.Unflatten(1, tuple(shape)))
 
     def _hidden(self, units: Sequence[int]) -> list[nn.Module]:
         layers: list[nn.Module] = []
         for a, b in pairwise(units):
             norm = [nn.BatchNorm1d(b)] if self.batch_norm else []
-            layers += [_linear(a, b), *norm, ACTIVATIONS[self.activation]()]
+            layers += [linear(a, b), *norm, ACTIVATIONS[self.activation]()]
         return layers
 
 
@@ -311,42 +195,21 @@ class NormalisedConvolutions(_Normalised):
     def encoder(self, shape: Shape, outputs: int, sizes: Sizes = ()) -> nn.Module:
         """The encoder."""
         pairs = pairwise((shape[0], *self.filters))
-        down = [module for a, b in pairs for module in _normalised(_down(a, b), nn.BatchNorm2d(b))]
-        return Body(*down, nn.Flatten(), _linear(math.prod(self._deepest(shape)), outputs))
+        shrinking = [module for a, b in pairs for module in normalised(down(a, b), nn.BatchNorm2d(b))]
+        return Body(*shrinking, nn.Flatten(), linear(math.prod(self._deepest(shape)), outputs))
 
     def decoder(self, shape: Shape, code: int, sizes: Sizes = ()) -> nn.Module:
         """The decoder."""
         deepest = self._deepest(shape)
         flat = math.prod(deepest)
         pairs = pairwise(self.filters[::-1])
-        up = [module for a, b in pairs for module in _normalised(_up(a, b), nn.BatchNorm2d(b))]
-        start = _normalised(_linear(code, flat), nn.BatchNorm1d(flat))
-        return Body(*start, nn.Unflatten(1, deepest), *up, _last_up(self.filters[0], shape[0]))
+        growing = [module for a, b in pairs for module in normalised(up(a, b), nn.BatchNorm2d(b))]
+        start = normalised(linear(code, flat), nn.BatchNorm1d(flat))
+        return Body(*start, nn.Unflatten(1, deepest), *growing, last_up(self.filters[0], shape[0]))
 
     def _deepest(self, shape: Shape) -> tuple[int, int, int]:
         side = shape[1] // 2 ** len(self.filters)
         return self.filters[-1], side, side
-
-
-class Branches(nn.Module):
-    """A branch for each block of columns; what the branches give is concatenated.
-
-    Parameters
-    ----------
-    branches
-        The modules.
-    sizes
-        How many columns each takes; None: each takes all of them.
-    """
-
-    def __init__(self, branches: Sequence[nn.Module], sizes: Sequence[int] | None = None):
-        super().__init__()
-        self.branches, self.sizes = nn.ModuleList(branches), sizes
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(n, columns)`` to ``(n, outputs of all branches)``."""
-        parts = x.split(self.sizes, dim=1) if self.sizes else [x] * len(self.branches)
-        return torch.cat([branch(part) for branch, part in zip(self.branches, parts)], dim=1)
 
 
 class _Integrative(_Normalised):
@@ -370,7 +233,7 @@ class _Integrative(_Normalised):
         super().check(shape, batch)
 
     def _dense(self, inputs: int) -> list[nn.Module]:
-        return [_linear(inputs, self.units), nn.ELU(), nn.BatchNorm1d(self.units)]
+        return [linear(inputs, self.units), nn.ELU(), nn.BatchNorm1d(self.units)]
 
     def _decoder(self, code: int, last: nn.Module) -> nn.Module:
         return Body(*self._dense(code), Dropout(self.units, self.dropout), last)
@@ -383,11 +246,11 @@ class CNC(_Integrative):
 
     def encoder(self, shape: Shape, outputs: int, sizes: Sizes = ()) -> nn.Module:
         """The encoder."""
-        return Body(*self._dense(shape[0]), _linear(self.units, outputs))
+        return Body(*self._dense(shape[0]), linear(self.units, outputs))
 
     def decoder(self, shape: Shape, code: int, sizes: Sizes = ()) -> nn.Module:
         """The decoder."""
-        return self._decoder(code, _linear(self.units, shape[0]))
+        return self._decoder(code, linear(self.units, shape[0]))
 
 
 class XVAE(_Integrative):
@@ -399,25 +262,10 @@ class XVAE(_Integrative):
         """The encoder: a dense layer for each block, then a common one."""
         sizes = list(sizes) or [shape[0]]
         branches = Branches([nn.Sequential(*self._dense(size)) for size in sizes], sizes)
-        return Body(branches, *self._dense(len(sizes) * self.units), _linear(self.units, outputs))
+        return Body(branches, *self._dense(len(sizes) * self.units), linear(self.units, outputs))
 
     def decoder(self, shape: Shape, code: int, sizes: Sizes = ()) -> nn.Module:
         """The decoder: a common layer, then one for each block."""
         sizes = list(sizes) or [shape[0]]
-        heads = [nn.Sequential(*self._dense(self.units), _linear(self.units, size)) for size in sizes]
+        heads = [nn.Sequential(*self._dense(self.units), linear(self.units, size)) for size in sizes]
         return self._decoder(code, Branches(heads))
-
-
-@torch.no_grad()
-def initialise(module: nn.Module, generator: torch.Generator) -> None:
-    """Draw all weights Kaiming-uniform for ReLU and all biases from PyTorch's default range.
-
-    The code of the α-VAE's authors starts there; the papers do not say. Every number comes from `generator`, so a start
-    does not depend on what ran before.
-    """
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu", generator=generator)
-            if layer.bias is not None:
-                bound = 1 / math.sqrt(layer.weight[0].numel())
-                layer.bias.uniform_(-bound, bound, generator=generator)

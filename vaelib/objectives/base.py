@@ -15,7 +15,8 @@ from torch.distributions import Distribution
 
 from vaelib.divergences import Noise
 from vaelib.models.latents import Latent
-from vaelib.models.networks import Network, Shape, initialise
+from vaelib.models.layers import initialise
+from vaelib.models.networks import Network, Shape
 from vaelib.models.vae import VAE
 from vaelib.parts import Built, Count, Family, NotNegative
 

@@ -5,7 +5,8 @@ from abc import abstractmethod
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from vaelib.models.networks import MLP, Units, initialise
+from vaelib.models.layers import initialise
+from vaelib.models.networks import MLP, Units
 from vaelib.objectives.base import Site
 from vaelib.objectives.regularisers import Codes, LearnedRegulariserModule, Regulariser, outputs_of
 from vaelib.parts import NotNegative
