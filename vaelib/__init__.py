@@ -16,7 +16,7 @@ _ROOMS = {
         "Divergence DivergenceModule DualGeometricJS ExtendedGeometricJS Fixed ForwardKL FreeBits GeometricJS Learned "
         "MMD MomentsMMD Newton ResistorAverage ReverseKL SelfWeightedKL SplitKL dual_geometric_js "
         "extended_geometric_js forward_kl geometric_js geometric_mean optimal_skew predicted_skew rate_of_skew "
-        "register_geometry resistor_average reverse_kl"
+        "register_geometry resistor_average reverse_kl skew_of_rates"
     ),
     "models": (
         "BalancedLikelihood BernoulliLikelihood Bits Burgess CNC Category Gaussian GaussianLikelihood Joint Latent "

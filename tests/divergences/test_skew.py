@@ -24,6 +24,7 @@ from vaelib.divergences import (
     rate_of_skew,
     resistor_average,
     reverse_kl,
+    skew_of_rates,
 )
 from vaelib.errors import Invalid
 
@@ -350,6 +351,27 @@ def test_the_rate_of_a_skew_is_the_inverse():
     rates = torch.linspace(0.1, 6, 30, dtype=D)
     for power in (1.0, 2.0):
         torch.testing.assert_close(rate_of_skew(predicted_skew(rates, power=power), power=power), rates)
+
+
+@pytest.mark.parametrize("form", ["geometric_js", "dual_geometric_js"])
+def test_rates_alone_have_the_skew_of_all_posteriors_that_fit_the_prior(form):
+    """Any means whose squares average to 1 - σ² do, here of Student's t; rates by the KL of all; wide latents, too."""
+    sd = torch.tensor([0.1, 0.3, 0.7, 0.95], dtype=D)
+    means = torch.as_tensor(stats.t(5).rvs((500, 4), random_state=0))
+    means = means * ((1 - sd**2) / means.square().mean(0)).sqrt()
+    q = Independent(Normal(means, sd.expand(500, 4)), 1)
+    p = Independent(Normal(torch.zeros(4, dtype=D), torch.ones(4, dtype=D)), 1)
+    each = (means.square() + sd**2 - 1 - 2 * sd.log()).mean(0) / 2  # KL(q‖p) of each latent
+    sums = lambda a: FORMS[form](q, p, a).mean().item()  # noqa: E731
+    exact = minimize_scalar(sums, bounds=(0.01, 0.9), method="bounded", options={"xatol": 1e-10}).x
+    assert skew_of_rates(each, form).item() == pytest.approx(exact, abs=1e-6)
+    unused = torch.cat([each, torch.zeros(3, dtype=D)])
+    assert skew_of_rates(unused, form).item() == pytest.approx(exact, abs=1e-6)
+
+
+def test_equal_and_large_rates_have_the_predicted_skew():
+    for rate in (3.0, 5.0):
+        assert skew_of_rates(torch.full((4,), rate)).item() == pytest.approx(predicted_skew(rate), abs=1e-4)
 
 
 def test_narrow_gaussians_have_the_predicted_skew_to_the_fourth_order_of_their_width():

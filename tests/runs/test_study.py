@@ -83,6 +83,10 @@ def test_a_study_gives_tidy_tables_with_its_labels(some, store, capsys):
     assert np.allclose(ends["divergence"], rate.loc[ends.index], rtol=1e-4), "at skew 0 the form is KL(q|p)"
     rates = results.latent_rates.groupby(["start", "seed"])["rate"].sum()
     assert np.allclose(rates, rate.loc[rates.index], rtol=1e-4)
+    best = results.optimal_skews.set_index(["start", "seed"])["geometric_js"]
+    lowest = landscape.query("form == 'geometric_js' and epoch == 3")
+    lowest = lowest.loc[lowest.groupby(["start", "seed"])["divergence"].idxmin()].set_index(["start", "seed"])["skew"]
+    assert (best - lowest).abs().max() <= 0.25, "of five skews the lowest is next to the best"
 
 
 def test_results_are_found_by_label_and_a_missing_one_raises(some, store):

@@ -55,5 +55,6 @@ from vaelib.divergences.skew import (
     optimal_skew,
     predicted_skew,
     rate_of_skew,
+    skew_of_rates,
 )
 from vaelib.divergences.weighted import SelfWeightedKL, SplitKL, split_weights

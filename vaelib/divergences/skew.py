@@ -5,7 +5,7 @@ from typing import Any, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Independent, Normal
 
 from vaelib.divergences.families import SkewLike, coordinates, forward_kl, geometry, reverse_kl
 from vaelib.errors import Invalid
@@ -127,6 +127,42 @@ def rate_of_skew(skew: Rate, *, power: float = 2.0) -> Rate:
     1.97
     """
     return (1 / skew**2 - 1 / skew - 1) / power
+
+
+def skew_of_rates(rates: Tensor, form: str = "dual_geometric_js") -> Tensor:
+    r"""The best skew of Gaussian latents of which nothing but the rates is known; wide or unused ones are no matter.
+
+    If all posteriors of latent j have one width :math:`\sigma_j` and, with their means, the prior's second moment,
+    :math:`\sigma_j^2 + E m_j^2 = 1`, its rate is :math:`-\log \sigma_j`. As every form is affine in
+    :math:`m_j^2`, its mean over samples is then that of the one posterior with :math:`m_j^2 = 1 - \sigma_j^2`:
+    a function of the rates alone (notebook 10). Where rates are equal and large it is :func:`predicted_skew`.
+
+    Parameters
+    ----------
+    rates
+        KL(q‖p) of each latent in nats, averaged over samples, ``(d,)``.
+    form
+        One of :data:`vaelib.divergences.FORMS`.
+
+    Returns
+    -------
+    Tensor
+        The skew, shape ``()``.
+
+    Raises
+    ------
+    Invalid
+        If there is no such form.
+
+    Examples
+    --------
+    >>> [round(float(skew_of_rates(torch.tensor(rates))), 3) for rates in ([1.4, 1.4, 0.0], [1.4, 1.4], [2.0, 0.8])]
+    [0.395, 0.395, 0.385]
+    """
+    variances = (-2 * rates.double().clamp_min(0)).exp()
+    q = Independent(Normal((1 - variances).sqrt(), variances.sqrt(), validate_args=False), 1)
+    p = Independent(Normal(torch.zeros_like(variances), torch.ones_like(variances)), 1)
+    return optimal_skew(q, p, form)
 
 
 class Skew(Family):

@@ -180,6 +180,11 @@ class Results(_Labelled):
             lambda e: pd.DataFrame({"rate": e.metrics["latent_rates"]}).rename_axis("latent").reset_index()
         )
 
+    @property
+    def optimal_skews(self) -> pd.DataFrame:
+        """One row a run: the best skew of its test posteriors for each form, whatever it was trained with."""
+        return self._table(lambda e: pd.DataFrame([e.metrics["optimal_skews"]]))
+
     def observed(self, observer: Observer) -> pd.DataFrame:
         """What an observer saw of every run, as one table.
 
