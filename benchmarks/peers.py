@@ -4,7 +4,7 @@ Five methods on the 4,000 embedded digits: VAE, β-TCVAE, FactorVAE, WAE-MMD and
 libraries draw their numbers in other orders, so what is compared is the mean over seeds of what test images show: the
 squared error of decoded means, the rate KL(q‖p), and the variance of the codes' means. A difference whose 95 % interval
 (Welch) holds zero is agreement as far as so many seeds tell. Written to ``peers.csv`` beside this file. Run with
-``python benchmarks/peers.py``; it takes some minutes.
+``python benchmarks/peers.py``; it takes half an hour.
 
 All discriminators have our layers. Pythae's FactorVAE differs from ours in two more things, with rows of their own. It
 takes one half of each batch for the bound and the other for the permuted codes (it then gets batches twice as large
@@ -206,7 +206,7 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 @click.command()
-@click.option("--seeds", default=5, show_default=True)
+@click.option("--seeds", default=10, show_default=True)
 @click.option("--epochs", default=10, show_default=True)
 def main(seeds: int, epochs: int) -> None:
     """Train both and write their table."""
