@@ -77,13 +77,13 @@ def planned(name: str, notebook: Path, parameters: Mapping[str, Any]) -> Planned
     return Planned(name, studies, waits, fails)
 
 
-def collect(work: Iterable[tuple[str, Path, Mapping[str, Any]]]) -> list[Planned]:
-    """What runs of notebooks plan: for each its name, its file and its parameters."""
+def collect(work: Iterable[Work]) -> list[Planned]:
+    """What runs of notebooks plan."""
     return [planned(*one) for one in work]
 
 
 def train(
-    work: Sequence[tuple[str, Path, Mapping[str, Any]]],
+    work: Sequence[Work],
     order: Sequence[str] = (),
     *,
     shard: tuple[int, int] = (1, 1),
@@ -94,7 +94,7 @@ def train(
     Parameters
     ----------
     work
-        As for :func:`collect`.
+        The runs.
     order
         As for :func:`ordered`.
     shard
