@@ -89,11 +89,6 @@ class Program:
             return (*(term.detach() for term in terms.values()), *gradients)
 
         self._call = _compiled(gradient, *self._arguments(x, noise, progress))
-        before = [t.clone() for t in self._tensors]
-        with torch.no_grad():
-            self._call(*self._arguments(x, noise, progress))  # what cannot be built fails here at the latest
-            for tensor, value in zip(self._tensors, before):  # a batch normalisation has counted this batch
-                tensor.copy_(value)
 
     def _arguments(self, x: Tensor, noise: Noise, progress: Tensor) -> list[Tensor]:
         return [x, progress, *(noise[name] for name in self._noise), *self._tensors]
@@ -144,9 +139,7 @@ class CompiledBody(nn.Module):
         def outputs(x: Tensor, *tensors: Tensor) -> tuple[Tensor]:
             return (functional_call(self.body, dict(zip(self._tensors, tensors)), (x,)),)
 
-        call = _compiled(outputs, x, *self._tensors.values())
-        call(x, *self._tensors.values())  # what cannot be built fails here at the latest
-        return call
+        return _compiled(outputs, x, *self._tensors.values())
 
 
 def compiled_bodies(vae: VAE, sizes: Collection[int]) -> VAE:
